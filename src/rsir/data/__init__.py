@@ -1,0 +1,1 @@
+"""What happened: logs, sequences, splits."""

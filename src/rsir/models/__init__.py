@@ -1,0 +1,1 @@
+"""What can be computed: networks and yardsticks that rank the catalogue."""

@@ -1,0 +1,135 @@
+"""Ragged rows as flat values and offsets: how sequences are held everywhere.
+
+Shape suffixes used across the package:
+
+    N  events of a batch, flat      B  sequences of a batch    L  longest sequence of the batch
+    S  sequences of a data set      E  events of a data set    V  items of the catalogue
+    D  width of the hidden state    K  items kept by a top-K
+
+Padding happens in `Ragged.pad` and nowhere else; padded places stand *after* the real
+events, so that a causal model never sees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of different length, stored flat.
+
+    Attributes:
+        values: int64 (N,), the rows one after another.
+        offsets: int64 (B + 1,), row b is `values[offsets[b]:offsets[b + 1]]`.
+
+    >>> rows = Ragged.from_lists([[4, 5, 6], [7]])
+    >>> rows.lengths.tolist(), rows.position.tolist(), rows.from_end.tolist()
+    ([3, 1], [0, 1, 2, 0], [2, 1, 0, 0])
+    >>> rows.pad(rows.values, fill=-1).tolist()
+    [[4, 5, 6], [7, -1, -1]]
+    """
+
+    values: Tensor
+    offsets: Tensor
+
+    @classmethod
+    def from_lists(cls, rows: Sequence[Sequence[int]]) -> Ragged:
+        """Build from Python lists (tests, small inputs)."""
+        lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+        values = torch.tensor([value for row in rows for value in row], dtype=torch.int64)
+        return cls.from_lengths(values, lengths)
+
+    @classmethod
+    def from_lengths(cls, values: Tensor, lengths: Tensor) -> Ragged:
+        """Build from flat values and the length of each row."""
+        offsets = torch.zeros(lengths.numel() + 1, dtype=torch.int64, device=lengths.device)
+        torch.cumsum(lengths, 0, out=offsets[1:])
+        return cls(values, offsets)
+
+    @classmethod
+    def concat(cls, parts: Sequence[Ragged]) -> Ragged:
+        """The rows of all parts, one after another."""
+        values = torch.cat([part.values for part in parts])
+        return cls.from_lengths(values, torch.cat([part.lengths for part in parts]))
+
+    def __len__(self) -> int:
+        return self.offsets.numel() - 1
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """Length of each row; int64 (B,)."""
+        return self.offsets[1:] - self.offsets[:-1]
+
+    @cached_property
+    def row(self) -> Tensor:
+        """The row each value stands in; int64 (N,)."""
+        rows = torch.arange(len(self), device=self.offsets.device)
+        return torch.repeat_interleave(rows, self.lengths, output_size=self.values.numel())
+
+    @cached_property
+    def position(self) -> Tensor:
+        """Place of each value counted from the start of its row, 0 first; int64 (N,)."""
+        return torch.arange(self.values.numel(), device=self.offsets.device) - self.offsets[self.row]
+
+    @cached_property
+    def from_end(self) -> Tensor:
+        """Place of each value counted from the end of its row, 0 last; int64 (N,)."""
+        return self.lengths[self.row] - 1 - self.position
+
+    @cached_property
+    def max_length(self) -> int:
+        """Length of the longest row; 0 if there is none."""
+        return int(self.lengths.max()) if len(self) else 0
+
+    @cached_property
+    def last(self) -> Tensor:
+        """Flat place of each row's last value; int64 (B,). Rows must not be empty."""
+        return self.offsets[1:] - 1
+
+    @cached_property
+    def _padded_place(self) -> Tensor:
+        return self.row * self.max_length + self.position
+
+    def pad(self, x: Tensor, fill: float = 0) -> Tensor:
+        """Spread flat `x` (N, ...) to (B, L, ...), `fill` after the end of each row."""
+        out = x.new_full((len(self) * self.max_length, *x.shape[1:]), fill)
+        out = out.index_copy(0, self._padded_place, x)
+        return out.view(len(self), self.max_length, *x.shape[1:])
+
+    def flatten(self, padded: Tensor) -> Tensor:
+        """Undo `pad`: take the real places of (B, L, ...) as (N, ...)."""
+        return padded.reshape(-1, *padded.shape[2:]).index_select(0, self._padded_place)
+
+    def select(self, rows: Tensor) -> Ragged:
+        """The given rows, in the given order; `rows` is int64 (R,)."""
+        lengths = self.lengths[rows]
+        starts = self.offsets[rows]
+        picked = Ragged.from_lengths(self.values.new_empty(0), lengths)
+        total = int(picked.offsets[-1])
+        shift = torch.repeat_interleave(starts - picked.offsets[:-1], lengths, output_size=total)
+        places = torch.arange(total, device=self.values.device) + shift
+        return Ragged(self.values[places], picked.offsets)
+
+    def tail(self, max_length: int) -> Ragged:
+        """The last `max_length` values of each row."""
+        return self.slice_rows(self.lengths - self.lengths.clamp(max=max_length), self.lengths)
+
+    def slice_rows(self, start: Tensor, stop: Tensor) -> Ragged:
+        """Row b becomes its values `start[b]:stop[b]`; both int64 (B,), 0 ≤ start ≤ stop ≤ length."""
+        keep = (self.position >= start[self.row]) & (self.position < stop[self.row])
+        return Ragged.from_lengths(self.values[keep], stop - start)
+
+    def to(self, device: torch.device | str) -> Ragged:
+        """The same rows on another device."""
+        return Ragged(self.values.to(device), self.offsets.to(device))
+
+    def tolists(self) -> list[list[int]]:
+        """Python lists, for printing and tests."""
+        flat, offsets = self.values.tolist(), self.offsets.tolist()
+        return [flat[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
