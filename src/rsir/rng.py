@@ -71,7 +71,7 @@ def hash_tensor(*keys: Key) -> Tensor:
         if isinstance(key, Tensor) or isinstance(state, Tensor):
             other = key.to(torch.int64) if isinstance(key, Tensor) else _signed(_key(key))
             base = state if isinstance(state, Tensor) else _signed(state)
-            state = _mix(base + other + _signed(_GAMMA))  # type: ignore[operator, arg-type]
+            state = _mix(base + other + _signed(_GAMMA))  # type: ignore[arg-type]
         else:
             state = _mix_scalar((state + _GAMMA + _key(key)) & _MASK)
     if not isinstance(state, Tensor):
