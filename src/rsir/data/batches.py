@@ -1,0 +1,118 @@
+"""Training batches: sequences as (prefix, next item) pairs, assembled from flat arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rsir.data.sequences import Sequences
+from rsir.errors import DataError
+from rsir.ragged import Ragged
+from rsir.rng import permutation
+
+Targets = Literal["every", "last"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Histories and what to predict from them.
+
+    Attributes:
+        histories: `Ragged` of B rows, N events.
+        place: int64 (M,), flat places in `histories` that predict.
+        target: int64 (M,), the item to predict at each place.
+        weight: float32 (M,), weight of each prediction.
+    """
+
+    histories: Ragged
+    place: Tensor
+    target: Tensor
+    weight: Tensor
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Training data laid out so that any set of rows is a batch without a loop.
+
+    Attributes:
+        histories: the input events of each row.
+        target: int64 (E,), the next item at each input event.
+        weight: float32 (rows,).
+        targets: "every": each position predicts; "last": only the last of a row.
+    """
+
+    histories: Ragged
+    target: Tensor
+    weight: Tensor
+    targets: Targets
+
+    @classmethod
+    def build(
+        cls, data: Sequences, max_length: int, targets: Targets = "every", weight: Tensor | None = None
+    ) -> TrainingRows:
+        """Lay out sequences for training.
+
+        Args:
+            data: sequences; those shorter than two events predict nothing and are left out.
+            max_length: the most recent events kept as input.
+            targets: "every" predicts after each event in one pass over the sequence (causal models);
+                "last" makes every prefix a row of its own that predicts once, as at evaluation.
+            weight: float (S,), weight of each sequence; None: all 1.
+
+        Raises:
+            DataError: if no sequence has two events.
+        """
+        weight = torch.ones(len(data)) if weight is None else weight.float()
+        rows = torch.nonzero(data.events.lengths >= 2).squeeze(1)
+        if rows.numel() == 0:
+            raise DataError("no training sequence has two events: there is nothing to predict from")
+        events, weight = data.events.select(rows).tail(max_length + 1), weight[rows]
+        inputs = events.slice_rows(torch.zeros_like(events.lengths), events.lengths - 1)
+        target = events.slice_rows(torch.ones_like(events.lengths), events.lengths).values
+        if targets == "last":
+            inputs, target, weight = _every_prefix(inputs, target, weight)
+        return cls(inputs, target, weight, targets)
+
+    def __len__(self) -> int:
+        return len(self.histories)
+
+    @property
+    def num_predictions(self) -> int:
+        """Predictions in one pass over the data."""
+        return len(self) if self.targets == "last" else self.target.numel()
+
+    def epoch(self, seed: int, epoch: int, batch_size: int, device: torch.device | str) -> Iterator[Batch]:
+        """One pass in an order fixed by `seed` and `epoch`, on `device`.
+
+        The whole pass is permuted and moved at once; batches are slices of it, and their sizes are
+        known on the host, so that a GPU never waits.
+        """
+        order = permutation(len(self), seed, "epoch", epoch)
+        host = self.histories.select(order)
+        offsets, lengths = host.offsets.tolist(), host.lengths
+        shuffled = Ragged(self.target, self.histories.offsets).select(order)
+        values, targets = host.values.to(device), shuffled.values.to(device)
+        device_offsets, weights = host.offsets.to(device), self.weight[order].to(device)
+        for start in range(0, len(self), batch_size):
+            stop = min(start + batch_size, len(self))
+            a, b = offsets[start], offsets[stop]
+            histories = Ragged(values[a:b], device_offsets[start : stop + 1] - a)
+            histories.__dict__["max_length"] = int(lengths[start:stop].max())
+            if self.targets == "last":
+                place = histories.last
+                yield Batch(histories, place, targets[a:b][place], weights[start:stop])
+            else:
+                place = torch.arange(b - a, device=device)
+                yield Batch(histories, place, targets[a:b], weights[start:stop][histories.row])
+
+
+def _every_prefix(inputs: Ragged, target: Tensor, weight: Tensor) -> tuple[Ragged, Tensor, Tensor]:
+    """Each prefix of each row as a row; its target repeated on all its places (only the last is read)."""
+    repeats = inputs.select(inputs.row)  # event e stands for the prefix that ends with it
+    stop = inputs.position + 1
+    prefixes = repeats.slice_rows(torch.zeros_like(stop), stop)
+    return prefixes, torch.repeat_interleave(target, stop), weight[inputs.row]

@@ -1,0 +1,144 @@
+"""SASRec: self-attention over the history (Kang & McAuley, ICDM 2018), trained well.
+
+The network works on flat events: every layer but attention is row-wise, so no arithmetic is
+spent on padding; attention alone pads, to the longest history of the batch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rsir.models.base import SequenceModel
+from rsir.ragged import Ragged
+from rsir.settings import Settings
+
+
+class SASRecConfig(Settings):
+    """The network's shape."""
+
+    dim: int = Field(128, ge=1, description="width D of states and item vectors")
+    num_blocks: int = Field(2, ge=1, description="attention blocks")
+    num_heads: int = Field(2, ge=1, description="attention heads; divides dim")
+    ffn_factor: int = Field(1, ge=1, description="width of the feed-forward layer over dim")
+    dropout: float = Field(0.5, ge=0, lt=1, description="dropout after embedding and every sub-layer")
+    attention_dropout: float = Field(0.0, ge=0, lt=1, description="dropout of attention weights")
+    max_length: int = Field(50, ge=1, description="most recent events the network looks at")
+    positions: Literal["from_end", "from_start", "relative", "none"] = Field(
+        "from_end", description="what an event's place is counted from; relative: bias by distance"
+    )
+    norm: Literal["pre", "post"] = Field("pre", description="layer norm before or after a sub-layer")
+    activation: Literal["relu", "gelu"] = Field("gelu", description="of the feed-forward layer")
+    init_std: float = Field(0.02, gt=0, description="standard deviation of initial weights")
+    scale_embedding: bool = Field(False, description="multiply item vectors by sqrt(dim) on input")
+    cosine: float | None = Field(
+        None, gt=0, description="score by cosine times this scale instead of inner product"
+    )
+
+
+class SASRec(SequenceModel):
+    """Causal self-attention with item vectors shared between input and output."""
+
+    def __init__(self, num_items: int, config: SASRecConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or SASRecConfig()
+        self.num_items = num_items
+        self.max_length = config.max_length
+        self.item = nn.Embedding(num_items, config.dim)
+        absolute = config.positions in ("from_end", "from_start")
+        self.position = nn.Embedding(config.max_length, config.dim) if absolute else None
+        self.dropout = nn.Dropout(config.dropout)
+        self.blocks = nn.ModuleList(_Block(config) for _ in range(config.num_blocks))
+        self.norm_in = nn.LayerNorm(config.dim) if config.norm == "post" else nn.Identity()
+        self.norm_out = nn.LayerNorm(config.dim) if config.norm == "pre" else nn.Identity()
+        self.apply(self._initialise)
+
+    def _initialise(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=self.config.init_std)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+    def encode(self, histories: Ragged) -> Tensor:
+        """States after every event; (N, D)."""
+        x = F.embedding(histories.values, self.item.weight)
+        if self.config.scale_embedding:
+            x = x * self.config.dim**0.5
+        if self.position is not None:
+            from_end = self.config.positions == "from_end"
+            x = x + self.position(histories.from_end if from_end else histories.position)
+        x = self.norm_in(self.dropout(x))
+        for block in self.blocks:
+            x = block(x, histories)
+        x = self.norm_out(x)
+        if self.config.cosine is not None:
+            x = F.normalize(x, dim=-1) * self.config.cosine
+        return x
+
+    def item_vectors(self) -> Tensor:
+        """Item vectors; (V, D)."""
+        weight = self.item.weight
+        return weight if self.config.cosine is None else F.normalize(weight, dim=-1)
+
+
+class _Block(nn.Module):
+    """Attention, then a feed-forward layer, each with residual, norm and dropout."""
+
+    def __init__(self, config: SASRecConfig) -> None:
+        super().__init__()
+        hidden = config.dim * config.ffn_factor
+        self.pre = config.norm == "pre"
+        self.attention = _CausalAttention(config)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(config.dim, hidden),
+            nn.GELU() if config.activation == "gelu" else nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(hidden, config.dim),
+        )
+        self.norm1, self.norm2 = nn.LayerNorm(config.dim), nn.LayerNorm(config.dim)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, histories: Ragged) -> Tensor:
+        if self.pre:
+            x = x + self.dropout(self.attention(self.norm1(x), histories))
+            return x + self.dropout(self.feed_forward(self.norm2(x)))
+        x = self.norm1(x + self.dropout(self.attention(x, histories)))
+        return self.norm2(x + self.dropout(self.feed_forward(x)))
+
+
+class _CausalAttention(nn.Module):
+    """Multi-head attention of each event over itself and the earlier events of its row."""
+
+    def __init__(self, config: SASRecConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.dropout = config.attention_dropout
+        self.qkv = nn.Linear(config.dim, 3 * config.dim)
+        self.out = nn.Linear(config.dim, config.dim)
+        relative = config.positions == "relative"
+        self.distance_bias = nn.Embedding(config.max_length, config.num_heads) if relative else None
+
+    def forward(self, x: Tensor, histories: Ragged) -> Tensor:
+        heads = self.qkv(x).view(x.shape[0], 3, self.num_heads, -1)
+        query, key, value = histories.pad(heads).permute(2, 0, 3, 1, 4)  # each (B, H, L, D/H)
+        mixed = F.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=self._bias(query.shape[2], x) if self.distance_bias is not None else None,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=self.distance_bias is None,
+        )
+        return self.out(histories.flatten(mixed.transpose(1, 2).flatten(2)))
+
+    def _bias(self, length: int, x: Tensor) -> Tensor:
+        """Learned bias by distance, −inf for later events; (H, L, L)."""
+        assert self.distance_bias is not None
+        place = torch.arange(length, device=x.device)
+        distance = place[:, None] - place[None, :]
+        bias = self.distance_bias(distance.clamp(min=0)).permute(2, 0, 1)
+        return bias.masked_fill(distance < 0, float("-inf"))

@@ -1,0 +1,349 @@
+"""Training: next-item prediction with early stopping, the same schedule for every arm.
+
+Progress is counted in *updates*, and the model is judged every `period` updates, so that an arm
+with more data and its control get the same number of updates and of looks at validation.
+Everything random in period p is keyed by (seed, p): a run that resumes from a checkpoint at a
+period's end goes on exactly as one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rsir.data.batches import Batch, TrainingRows
+from rsir.data.sequences import Sequences
+from rsir.losses import bce_loss, gbce_beta, sampled_softmax_loss, softmax_loss
+from rsir.models.base import SequenceModel
+from rsir.rng import generator_seed
+from rsir.settings import Settings
+
+State = dict[str, Tensor]
+
+
+class TrainingConfig(Settings):
+    """How a model is fitted."""
+
+    loss: Literal["softmax", "sampled_softmax", "bce", "gbce"] = Field(
+        "softmax", description="softmax: the whole catalogue; the others draw negatives"
+    )
+    num_negatives: int = Field(256, ge=1, description="negatives drawn by the sampled losses")
+    negatives: Literal["shared", "per_position"] = Field(
+        "shared", description="one draw for the whole batch, or one for each position"
+    )
+    log_q: bool = Field(False, description="logQ correction: draw by popularity and correct for it")
+    calibration: float = Field(0.75, ge=0, le=1, description="calibration t of gBCE")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="of the full softmax")
+    targets: Literal["every", "last"] = Field(
+        "every", description="predict after every event in one pass, or each prefix on its own"
+    )
+    batch_size: int = Field(256, ge=1, description="sequences in a batch")
+    learning_rate: float = Field(1e-3, gt=0, description="of AdamW")
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW")
+    warmup: int = Field(0, ge=0, description="updates of linear warm-up")
+    gradient_clip: float | None = Field(None, gt=0, description="largest gradient norm")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="judge and keep a running mean of the weights with this decay"
+    )
+    max_periods: int = Field(200, ge=1, description="passes over the observed data at most")
+    patience: int = Field(10, ge=1, description="periods without a better validation figure before stopping")
+    bfloat16: bool = Field(False, description="multiply scores in bfloat16")
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at validation: what the model was worth after so many updates."""
+
+    period: int
+    updates: int
+    loss: float
+    value: float
+    metrics: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a training run did. The model holds the weights of the best look.
+
+    Attributes:
+        looks: one entry for each period.
+        best_updates: updates made when validation was best.
+        best_value: validation figure there; −inf if there was no look.
+        updates: updates made in all.
+        seconds: wall time, validation included.
+        ended: "patience", "max_periods" or "budget".
+    """
+
+    looks: list[Look]
+    best_updates: int
+    best_value: float
+    updates: int
+    seconds: float
+    ended: str
+
+
+class Checkpoint(Protocol):
+    """Where a training run keeps what it needs to go on after a stop; see `store.py`."""
+
+    def load(self) -> tuple[dict[str, Any], State] | None:
+        """The newest saved progress, or None."""
+        ...
+
+    def save(self, progress: dict[str, Any], tensors: State) -> None:
+        """Keep this progress, replacing the last, atomically."""
+        ...
+
+
+@dataclass
+class _Progress:
+    """The moving part of a fit; everything that a checkpoint must hold."""
+
+    period: int = 0
+    updates: int = 0
+    best_value: float = float("-inf")
+    best_updates: int = 0
+    since_best: int = 0
+    seconds: float = 0.0
+    looks: list[dict[str, Any]] = field(default_factory=list)
+
+
+def fit(
+    model: SequenceModel,
+    data: Sequences,
+    config: TrainingConfig,
+    validate: Callable[[SequenceModel], dict[str, float]],
+    *,
+    seed: int,
+    monitor: str = "ndcg@10",
+    weight: Tensor | None = None,
+    period: int | None = None,
+    budget: int | None = None,
+    device: torch.device | str = "cpu",
+    checkpoint: Checkpoint | None = None,
+    progress: Callable[[Look], None] | None = None,
+) -> Fit:
+    """Train `model` in place on `data` and leave it with its best weights on validation.
+
+    Args:
+        model: the network, freshly initialised (cold start) or trained before (warm start).
+        data: training sequences; held-out events have no place here.
+        config: hyper-parameters.
+        validate: gives the validation metrics of the model as it is.
+        seed: fixes order, dropout and negatives.
+        monitor: the metric that early stopping follows; higher is better.
+        weight: float (S,), weight of each sequence in the loss; None: all 1.
+        period: updates between two looks; None: one pass over `data`.
+        budget: make exactly this many updates, without early stopping (the control arm).
+        device: where to train.
+        checkpoint: where progress is kept, to go on after a stop.
+        progress: called after each look.
+
+    Returns:
+        The record of the fit.
+
+    Raises:
+        DataError: if no sequence has two events.
+    """
+    devices = [torch.device(device)] if torch.device(device).type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        run = _Training(model, data, config, seed, weight, period, budget, device)
+        run.resume(checkpoint)
+        while (ended := run.ended()) is None:
+            look = run.step(validate, monitor)
+            if checkpoint is not None:
+                checkpoint.save(*run.snapshot())
+            if progress is not None:
+                progress(look)
+        return run.finish(ended)
+
+
+class _Training:
+    """One training run: its parts, and what moves."""
+
+    def __init__(
+        self,
+        model: SequenceModel,
+        data: Sequences,
+        config: TrainingConfig,
+        seed: int,
+        weight: Tensor | None,
+        period: int | None,
+        budget: int | None,
+        device: torch.device | str,
+    ) -> None:
+        self.model, self.config, self.seed, self.device = model.to(device), config, seed, device
+        self.rows = TrainingRows.build(data, model.max_length, config.targets, weight)
+        self.per_pass = -(-len(self.rows) // config.batch_size)
+        self.period, self.budget = period or self.per_pass, budget
+        self.normaliser = self.rows.num_predictions / self.per_pass
+        self.loss = Objective(config, data, device)
+        self.optimizer = torch.optim.AdamW(
+            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self.ema = _copy(model) if config.ema else None
+        self.best = _copy(model)
+        self.now = _Progress()
+
+    def ended(self) -> str | None:
+        """Why the run is over, or None."""
+        if self.budget is not None:
+            return "budget" if self.now.updates >= self.budget else None
+        if self.now.since_best >= self.config.patience:
+            return "patience"
+        return "max_periods" if self.now.period >= self.config.max_periods else None
+
+    def step(self, validate: Callable[[SequenceModel], dict[str, float]], monitor: str) -> Look:
+        """One period of updates, then one look at validation."""
+        started, now = time.perf_counter(), self.now
+        stop = now.updates + self.period
+        loss = self._updates(stop if self.budget is None else min(stop, self.budget))
+        kept = self.ema or _copy(self.model)
+        metrics = self._judge(validate, kept)
+        now.period += 1
+        now.since_best += 1
+        if metrics[monitor] > now.best_value:
+            now.best_value, now.best_updates, now.since_best = metrics[monitor], now.updates, 0
+            self.best = {name: tensor.clone() for name, tensor in kept.items()}
+        now.seconds += time.perf_counter() - started
+        look = Look(now.period, now.updates, loss, metrics[monitor], metrics, now.seconds)
+        now.looks.append(asdict(look))
+        return look
+
+    def _updates(self, stop: int) -> float:
+        """Make updates up to the given count; the mean loss over them."""
+        torch.manual_seed(generator_seed(self.seed, "period", self.now.period))
+        self.model.train()
+        first = self.now.updates
+        total = torch.zeros((), device=self.device)
+        for batch in self._stream(first, stop):
+            self._set_rate(self.now.updates)
+            hidden = self.model.encode(batch.histories)[batch.place]
+            loss = self.loss(hidden, self.model.item_vectors(), batch, self.normaliser)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            if self.config.gradient_clip is not None:
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+            self.optimizer.step()
+            if self.ema is not None:
+                self._average()
+            total += loss.detach()
+            self.now.updates += 1
+        return float(total) / max(1, stop - first)
+
+    def _stream(self, first: int, stop: int) -> Iterator[Batch]:
+        """The batches of updates first … stop−1 of an endless sequence of passes."""
+        update = first
+        while update < stop:
+            number, skip = divmod(update, self.per_pass)
+            for index, batch in enumerate(
+                self.rows.epoch(self.seed, number, self.config.batch_size, self.device)
+            ):
+                if index < skip:
+                    continue
+                if update >= stop:
+                    return
+                yield batch
+                update += 1
+
+    def _set_rate(self, update: int) -> None:
+        if update <= self.config.warmup:
+            share = (update + 1) / (self.config.warmup + 1)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.config.learning_rate * share
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Move the running mean towards the weights; young means follow faster."""
+        assert self.ema is not None and self.config.ema is not None
+        decay = min(self.config.ema, (1 + self.now.updates) / (10 + self.now.updates))
+        now = dict(self.model.named_parameters())
+        torch._foreach_lerp_([self.ema[name] for name in now], list(now.values()), 1 - decay)
+
+    def _judge(self, validate: Callable[[SequenceModel], dict[str, float]], kept: State) -> dict[str, float]:
+        """Validation metrics of the weights that would be kept."""
+        if self.ema is None:
+            return validate(self.model)
+        raw = _copy(self.model)
+        self.model.load_state_dict(kept)
+        metrics = validate(self.model)
+        self.model.load_state_dict(raw)
+        return metrics
+
+    def snapshot(self) -> tuple[dict[str, Any], State]:
+        """All that a later process needs to go on from here."""
+        groups: dict[str, State] = {"model": _copy(self.model), "best": self.best}
+        if self.ema is not None:
+            groups["ema"] = self.ema
+        names = [name for name, _ in self.model.named_parameters()]
+        for index, state in self.optimizer.state_dict()["state"].items():
+            groups[f"adam.{names[index]}"] = state
+        flat = {f"{group}/{name}": t for group, state in groups.items() for name, t in state.items()}
+        return asdict(self.now), flat
+
+    def resume(self, checkpoint: Checkpoint | None) -> None:
+        """Go on from a checkpoint, if there is one."""
+        saved = checkpoint.load() if checkpoint is not None else None
+        if saved is None:
+            return
+        progress, flat = saved
+        groups: dict[str, State] = {}
+        for key, tensor in flat.items():
+            group, name = key.split("/", 1)
+            groups.setdefault(group, {})[name] = tensor.to(self.device)
+        self.now = _Progress(**progress)
+        self.model.load_state_dict(groups["model"])
+        self.best, self.ema = groups["best"], groups.get("ema")
+        names = [name for name, _ in self.model.named_parameters()]
+        state = self.optimizer.state_dict()
+        state["state"] = {i: groups[f"adam.{n}"] for i, n in enumerate(names) if f"adam.{n}" in groups}
+        self.optimizer.load_state_dict(state)
+
+    def finish(self, ended: str) -> Fit:
+        """Leave the model with its best weights and say what happened."""
+        self.model.load_state_dict(self.best)
+        self.model.eval()
+        now = self.now
+        looks = [Look(**look) for look in now.looks]
+        return Fit(looks, now.best_updates, now.best_value, now.updates, now.seconds, ended)
+
+
+class Objective:
+    """The configured loss over one batch, negatives included."""
+
+    def __init__(self, config: TrainingConfig, data: Sequences, device: torch.device | str) -> None:
+        self.config, self.num_items = config, data.num_items
+        self.popularity = data.item_counts().float().clamp(min=1).to(device) if config.log_q else None
+
+    def __call__(self, hidden: Tensor, vectors: Tensor, batch: Batch, normaliser: float) -> Tensor:
+        """The loss of one batch; a scalar."""
+        config, args = self.config, (hidden, vectors, batch.target, batch.weight, normaliser)
+        if config.loss == "softmax":
+            return softmax_loss(*args, label_smoothing=config.label_smoothing, bfloat16=config.bfloat16)
+        negatives = self._draw(hidden.shape[0], hidden.device)
+        if config.loss == "sampled_softmax":
+            log_q = None if self.popularity is None else self.popularity.log()
+            return sampled_softmax_loss(*args, negatives, log_q=log_q)
+        beta = 1.0
+        if config.loss == "gbce":
+            beta = gbce_beta(config.num_negatives, self.num_items, config.calibration)
+        return bce_loss(*args, negatives, beta=beta)
+
+    def _draw(self, positions: int, device: torch.device) -> Tensor:
+        """Negatives: uniform over the catalogue, or by popularity where logQ corrects for it."""
+        count = self.config.num_negatives
+        shape = (count,) if self.config.negatives == "shared" else (positions, count)
+        if self.popularity is None:
+            return torch.randint(self.num_items, shape, device=device)
+        total = count if len(shape) == 1 else positions * count
+        return torch.multinomial(self.popularity, total, replacement=True).view(shape)
+
+
+def _copy(model: torch.nn.Module) -> State:
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
