@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_TILE_BYTES = {"cpu": 8 << 20, "cuda": 512 << 20}
+_TILE_BYTES = {"cpu": 16 << 20, "cuda": 512 << 20}
 
 
 def softmax_loss(
@@ -45,9 +45,7 @@ def softmax_loss(
     Returns:
         A scalar, float32.
     """
-    total: Tensor = _TiledSoftmax.apply(
-        hidden_ND, vectors_VD, target_N, weight_N, label_smoothing, bfloat16
-    )
+    total: Tensor = _TiledSoftmax.apply(hidden_ND, vectors_VD, target_N, weight_N, label_smoothing, bfloat16)
     return total / normaliser
 
 
@@ -73,21 +71,21 @@ class _TiledSoftmax(torch.autograd.Function):
         total = hidden.new_zeros((), dtype=torch.float32)
         for start in range(0, hidden.shape[0], tile):
             part = slice(start, start + tile)
-            scores = (hidden_low[part] @ vectors_low.T).float()
             targets, weights = target[part, None], weight[part, None].float()
-            log_z = torch.logsumexp(scores, 1, keepdim=True)
-            fit = scores.gather(1, targets) * (1 - smoothing)
+            scores = hidden_low[part] @ vectors_low.T
+            fit = scores.gather(1, targets).float() * (1 - smoothing)
             if smoothing:
-                fit = fit + smoothing * scores.mean(1, keepdim=True)
-            total += ((log_z - fit) * weights).sum()
-            scores.sub_(log_z).exp_()  # now probabilities
+                fit += smoothing * scores.mean(1, keepdim=True, dtype=torch.float32)
+            top = scores.amax(1, keepdim=True)
+            grad = scores.sub_(top).exp_()
+            mass = grad.sum(1, keepdim=True, dtype=torch.float32)
+            total += ((top.float() + mass.log() - fit) * weights).sum()
+            grad.mul_((weights / mass).to(dtype))  # weighted probabilities
             if smoothing:
-                scores.sub_(smoothing / num_items)
-            scores.scatter_add_(1, targets, torch.full_like(log_z, smoothing - 1))
-            scores.mul_(weights)
-            grad = scores.to(dtype)
-            grad_hidden[part] = (grad @ vectors_low).float()
-            grad_vectors += (grad.T @ hidden_low[part]).float()
+                grad.sub_((weights * (smoothing / num_items)).to(dtype))
+            grad.scatter_add_(1, targets, (weights * (smoothing - 1)).to(dtype))
+            grad_hidden[part] = grad @ vectors_low
+            grad_vectors += grad.T @ hidden_low[part]
         ctx.save_for_backward(grad_hidden.to(hidden.dtype), grad_vectors.to(vectors.dtype))
         return total
 

@@ -85,13 +85,20 @@ class TrainingRows:
         """Predictions in one pass over the data."""
         return len(self) if self.targets == "last" else self.target.numel()
 
+    def _order(self, seed: int, epoch: int, batch_size: int) -> Tensor:
+        """A random order of rows; within a batch, where order means nothing, longest first."""
+        order = permutation(len(self), seed, "epoch", epoch)
+        batch = torch.arange(len(self)) // batch_size
+        length = self.histories.lengths[order]
+        return order[torch.argsort(batch * (int(length.max()) + 1) - length, stable=True)]
+
     def epoch(self, seed: int, epoch: int, batch_size: int, device: torch.device | str) -> Iterator[Batch]:
         """One pass in an order fixed by `seed` and `epoch`, on `device`.
 
         The whole pass is permuted and moved at once; batches are slices of it, and their sizes are
         known on the host, so that a GPU never waits.
         """
-        order = permutation(len(self), seed, "epoch", epoch)
+        order = self._order(seed, epoch, batch_size)
         host = self.histories.select(order)
         offsets, lengths = host.offsets.tolist(), host.lengths
         shuffled = Ragged(self.target, self.histories.offsets).select(order)

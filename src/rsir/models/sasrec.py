@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsir.models.base import SequenceModel
+from rsir.models.layers import Dropout
 from rsir.ragged import Ragged
 from rsir.settings import Settings
 
@@ -51,7 +52,7 @@ class SASRec(SequenceModel):
         self.item = nn.Embedding(num_items, config.dim)
         absolute = config.positions in ("from_end", "from_start")
         self.position = nn.Embedding(config.max_length, config.dim) if absolute else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.blocks = nn.ModuleList(_Block(config) for _ in range(config.num_blocks))
         self.norm_in = nn.LayerNorm(config.dim) if config.norm == "post" else nn.Identity()
         self.norm_out = nn.LayerNorm(config.dim) if config.norm == "pre" else nn.Identity()
@@ -96,11 +97,11 @@ class _Block(nn.Module):
         self.feed_forward = nn.Sequential(
             nn.Linear(config.dim, hidden),
             nn.GELU() if config.activation == "gelu" else nn.ReLU(),
-            nn.Dropout(config.dropout),
+            Dropout(config.dropout),
             nn.Linear(hidden, config.dim),
         )
         self.norm1, self.norm2 = nn.LayerNorm(config.dim), nn.LayerNorm(config.dim)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, histories: Ragged) -> Tensor:
         if self.pre:
@@ -124,16 +125,21 @@ class _CausalAttention(nn.Module):
 
     def forward(self, x: Tensor, histories: Ragged) -> Tensor:
         heads = self.qkv(x).view(x.shape[0], 3, self.num_heads, -1)
-        query, key, value = histories.pad(heads).permute(2, 0, 3, 1, 4)  # each (B, H, L, D/H)
+        mixed = [self._attend(heads[part], rows) for part, rows in histories.blocks]
+        return self.out(mixed[0] if len(mixed) == 1 else torch.cat(mixed))
+
+    def _attend(self, heads: Tensor, rows: Ragged) -> Tensor:
+        """Attention within each row; `heads` is (N, 3, H, D/H), the result (N, D)."""
+        query, key, value = rows.pad(heads).permute(2, 0, 3, 1, 4)  # each (B, H, L, D/H)
         mixed = F.scaled_dot_product_attention(
             query,
             key,
             value,
-            attn_mask=self._bias(query.shape[2], x) if self.distance_bias is not None else None,
+            attn_mask=self._bias(query.shape[2], heads) if self.distance_bias is not None else None,
             dropout_p=self.dropout if self.training else 0.0,
             is_causal=self.distance_bias is None,
         )
-        return self.out(histories.flatten(mixed.transpose(1, 2).flatten(2)))
+        return rows.flatten(mixed.transpose(1, 2).flatten(2))
 
     def _bias(self, length: int, x: Tensor) -> Tensor:
         """Learned bias by distance, −inf for later events; (H, L, L)."""
