@@ -1,0 +1,127 @@
+"""Growing sequences side by side: rollouts of one length and the distinct prefixes they stand on.
+
+Shape suffixes: R active rollouts, P distinct prefixes of length L, Q distinct
+(prefix, source) pairs, M own items outside their prefix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rsir.data.sequences import Sequences
+from rsir.ragged import Ragged
+
+
+@dataclass(frozen=True)
+class Front:
+    """Active rollouts, all of one length, and the distinct prefixes they stand on.
+
+    Attributes:
+        rollout: int64 (R,), numbers of the active rollouts.
+        prefix: int64 (R,), the prefix each stands on.
+        prefixes_PL: int64 (P, L), the distinct prefixes; each is used by some rollout.
+    """
+
+    rollout: Tensor
+    prefix: Tensor
+    prefixes_PL: Tensor
+
+    @classmethod
+    def start(cls, item_R: Tensor) -> Front:
+        """Rollouts 0 … R − 1 of one item each.
+
+        >>> front = Front.start(torch.tensor([7, 7, 2]))
+        >>> front.prefix.tolist(), front.prefixes_PL.tolist()
+        ([1, 1, 0], [[2], [7]])
+        """
+        prefixes, prefix = item_R.unique(return_inverse=True)
+        return cls(torch.arange(len(item_R), device=item_R.device), prefix, prefixes[:, None])
+
+    def __len__(self) -> int:
+        return self.rollout.numel()
+
+    @property
+    def length(self) -> int:
+        """Items of each rollout so far, L."""
+        return self.prefixes_PL.shape[1]
+
+    @property
+    def prefixes(self) -> Ragged:
+        """The distinct prefixes as rows."""
+        count, length = self.prefixes_PL.shape
+        offsets = torch.arange(count + 1, device=self.prefixes_PL.device) * length
+        return Ragged(self.prefixes_PL.flatten(), offsets)
+
+    def keep(self, rows: Tensor) -> Front:
+        """The rollouts where `rows` (bool) is true, and their prefixes."""
+        if bool(rows.all()):
+            return self
+        used, prefix = self.prefix[rows].unique(return_inverse=True)
+        return Front(self.rollout[rows], prefix, self.prefixes_PL[used])
+
+    def extend(self, rows: Tensor, item: Tensor, num_items: int) -> Front:
+        """The rollouts where `rows` (bool) is true, each with one more `item`.
+
+        Two are on the same prefix if they were and took the same item: exact, without
+        comparing or hashing whole sequences.
+        """
+        key, prefix = (self.prefix[rows] * num_items + item).unique(return_inverse=True)
+        parents, items = self.prefixes_PL[key // num_items], key % num_items
+        return Front(self.rollout[rows], prefix, torch.cat([parents, items[:, None]], 1))
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Distinct (prefix, source) pairs, ordered by prefix, with the source's items outside the prefix.
+
+    Attributes:
+        of_rollout: int64 (R,), the pair of each active rollout.
+        prefix: int64 (Q,), the prefix of each pair.
+        remaining: Q rows of items, ascending.
+    """
+
+    of_rollout: Tensor
+    prefix: Tensor
+    remaining: Ragged
+
+    @classmethod
+    def of(cls, front: Front, source_R: Tensor, own: Ragged) -> Pairs:
+        """The pairs of a front, given the source of each rollout and the item set of each source."""
+        key, of_rollout = (front.prefix * len(own) + source_R).unique(return_inverse=True)
+        prefix, items = key // len(own), own.select(key % len(own))
+        outside = ~contains(front.prefixes_PL, prefix[items.row], items.values)
+        lengths = torch.bincount(items.row[outside], minlength=len(items))
+        return cls(of_rollout, prefix, Ragged.from_lengths(items.values[outside], lengths))
+
+    def by_prefix(self, num_prefixes: int) -> Ragged:
+        """The remaining items with one row for each prefix, in the same flat order."""
+        lengths = torch.zeros(num_prefixes, dtype=torch.int64, device=self.prefix.device)
+        return Ragged.from_lengths(
+            self.remaining.values, lengths.index_add(0, self.prefix, self.remaining.lengths)
+        )
+
+
+def contains(prefixes_PL: Tensor, prefix: Tensor, item: Tensor) -> Tensor:
+    """Whether each item stands in its prefix; `prefix` broadcasts with `item`; bool.
+
+    >>> contains(torch.tensor([[1, 2], [3, 4]]), torch.tensor([0, 1]), torch.tensor([2, 2])).tolist()
+    [True, False]
+    """
+    found = torch.zeros_like(item, dtype=torch.bool)
+    for column in prefixes_PL.T:
+        found |= column[prefix] == item
+    return found
+
+
+def own_item_sets(data: Sequences) -> Ragged:
+    """The distinct items of each sequence, ascending.
+
+    >>> own_item_sets(Sequences.observed(Ragged.from_lists([[3, 1, 3]]), 4)).tolists()
+    [[1, 3]]
+    """
+    key = (data.events.row * data.num_items + data.events.values).unique()
+    lengths = torch.bincount(key // data.num_items, minlength=len(data))
+    return Ragged.from_lengths(key % data.num_items, lengths)

@@ -1,0 +1,271 @@
+"""Generation: all rollouts of a round at once, one item further at each step.
+
+RSIR §1 (arXiv 2602.15659). Rollouts of the same length move together; those that stand on the
+same prefix share one scoring, whoever's they are.
+
+Shape suffixes: see `rsir.data.fronts`; K best items of the catalogue.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from rsir.data.fronts import Front, Pairs, contains, own_item_sets
+from rsir.data.rollouts import Chosen, Rollouts, StopReason, join
+from rsir.data.sequences import OBSERVED, Sequences
+from rsir.errors import DataError
+from rsir.explore import BoundedExploration, Candidates
+from rsir.fidelity import RankFidelity
+from rsir.models.base import Recommender
+from rsir.models.scorers import PrefixScorer, scorer_for
+from rsir.models.topk import order
+from rsir.ragged import Ragged
+from rsir.rng import uniform
+from rsir.settings import Settings
+
+__all__ = ["GenerationConfig", "Rollouts", "StopReason", "generate"]
+
+
+class GenerationConfig(Settings):
+    """How rollouts are made and judged; names of the paper in the descriptions."""
+
+    num_rollouts: int = Field(5, ge=1, description="m: rollouts of each source sequence")
+    own_pool_probability: float = Field(
+        0.5, ge=0, le=1, description="p: probability that a step draws from the source's own items"
+    )
+    top_k: int = Field(1, ge=1, description="k: the item is drawn among the k best; 1 takes the best")
+    temperature: float | None = Field(
+        None, gt=0, description="draw by softmax(scores / temperature) among the k best; none = uniformly"
+    )
+    max_rank: int | None = Field(
+        10, ge=1, description="τ: an own item must rank this high at each step; none = no fidelity control"
+    )
+    rank_among: Literal["unseen", "all"] = Field(
+        "unseen", description="items that count for a rank: those outside the prefix, or all"
+    )
+    failing_step: Literal["drop", "keep"] = Field(
+        "drop", description="the last item before a failed check: dropped (paper) or kept (release)"
+    )
+    max_length: int = Field(50, ge=2, description="longest rollout, the start item included")
+    min_length: int = Field(3, ge=2, description="shortest rollout that is accepted")
+    starts: Literal["first"] = Field("first", description="a rollout begins with its source's first item")
+    sources: Literal["observed", "all"] = Field(
+        "observed", description="generate from observed sequences only, or from all of D_k"
+    )
+
+    def exploration(self) -> BoundedExploration:
+        """The rule that chooses items."""
+        return BoundedExploration(self.own_pool_probability, self.top_k, self.temperature)
+
+    def fidelity(self) -> RankFidelity | None:
+        """The rule that judges steps; None for off."""
+        return None if self.max_rank is None else RankFidelity(self.max_rank, self.rank_among)
+
+
+def generate(
+    model: Recommender,
+    sources: Sequences,
+    config: GenerationConfig,
+    *,
+    seed: int,
+    round_index: int,
+    device: torch.device | str | None = None,
+    batch_size: int = 1024,
+    tile_size: int = 4096,
+    progress: Callable[[int, int], None] | None = None,
+) -> Rollouts:
+    """Generate `num_rollouts` rollouts from each source sequence and judge every step.
+
+    The same arguments give the same rollouts for any `batch_size`, `tile_size`, and number of
+    threads; for a `SequenceModel` scores are exact (see `rsir.models.topk`).
+
+    Args:
+        model: the trained model θ_k; it is copied, not changed.
+        sources: D_k, training data only. Empty sequences have no first item and are passed over.
+        config: what to do.
+        seed: of all randomness here, together with round, source row, rollout and step.
+        round_index: the round k + 1 the rollouts are for.
+        device: where to compute; default where the sources are.
+        batch_size: prefixes scored at once.
+        tile_size: items scored at once.
+        progress: called with (step, active rollouts) before each step.
+
+    Returns:
+        The rollouts, on the device of the sources.
+
+    Raises:
+        DataError: if there is no source sequence, or the model has another catalogue.
+        ModelError: if the model gives a score that is not finite.
+    """
+    started = time.perf_counter()
+    home = sources.events.values.device
+    where = torch.device(device) if device is not None else home
+    rows = _source_rows(model, sources, config).to(where)
+    data = sources.to(where)
+    scorer = scorer_for(model, batch_size=batch_size, tile_size=tile_size, device=where)
+    run = _Run(scorer, config, data, rows, (seed, round_index))
+    front = run.start()
+    while len(front):
+        if progress is not None:
+            progress(front.length - 1, len(front))
+        front = run.step(front)
+    return run.finish(started, home)
+
+
+def _source_rows(model: Recommender, sources: Sequences, config: GenerationConfig) -> Tensor:
+    """Rows to generate from; int64."""
+    if model.num_items != sources.num_items:
+        raise DataError(
+            f"the model ranks {model.num_items} items but the sources have {sources.num_items}; "
+            "generate from the data the model was trained on"
+        )
+    wanted = sources.events.lengths > 0
+    if config.sources == "observed":
+        wanted = wanted & (sources.round_index == OBSERVED)
+    rows = wanted.nonzero().squeeze(1)
+    if not rows.numel():
+        raise DataError(
+            f"none of {len(sources)} sequences can be a source with sources='{config.sources}'; "
+            "give observed sequences that are not empty"
+        )
+    return rows
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """What one step knows before it chooses.
+
+    Attributes:
+        pairs: the distinct (prefix, source) pairs.
+        own: Q rows, the items of each pair outside its prefix, best first.
+        own_scores: float64 (M,), their scores.
+        items_PK: the best items of each prefix.
+        scores_PK: their scores.
+        seen_PK: which of them stand in the prefix.
+    """
+
+    pairs: Pairs
+    own: Ragged
+    own_scores: Tensor
+    items_PK: Tensor
+    scores_PK: Tensor
+    seen_PK: Tensor
+
+
+class _Run:
+    """One call of `generate`: what never changes, and the growing record."""
+
+    def __init__(
+        self,
+        scorer: PrefixScorer,
+        config: GenerationConfig,
+        data: Sequences,
+        rows: Tensor,
+        keys: tuple[int, int],
+    ) -> None:
+        self.scorer, self.config, self.data, self.keys = scorer, config, data, keys
+        self.fidelity, self.exploration = config.fidelity(), config.exploration()
+        self.own = own_item_sets(data)
+        self.source = rows.repeat_interleave(config.num_rollouts)
+        self.number = torch.arange(config.num_rollouts, device=rows.device).repeat(len(rows))
+        self.stop = torch.full_like(self.source, StopReason.MAX_LENGTH, dtype=torch.uint8)
+        self.chosen: list[Chosen] = []
+        self.checks: list[tuple[int, int]] = []
+        self.distinct_prefixes = 0
+
+    def start(self) -> Front:
+        """Every rollout with the first item of its source."""
+        front = Front.start(self.data.events.values[self.data.events.offsets[self.source]])
+        zero = torch.zeros_like(front.prefix)
+        self.chosen.append(Chosen(front.rollout, front.prefixes_PL[front.prefix, 0], zero, zero.bool()))
+        return front
+
+    def step(self, front: Front) -> Front:
+        """Own items left? Judge. Not at the maximal length? Choose. Those that go on, one item longer."""
+        front = self._drop_exhausted(front)
+        full = front.length == self.config.max_length
+        if not len(front) or (full and self.fidelity is None):
+            return front.keep(torch.zeros_like(front.rollout, dtype=torch.bool))
+        scored = self._score(front)
+        rank, held = self._judge(front, scored)
+        going = torch.zeros_like(held) if full else held
+        item, own = self._choose(front, scored, going)
+        self.chosen.append(Chosen(front.rollout[going], item, rank[going], own))
+        return front.extend(going, item, self.scorer.num_items)
+
+    def _pairs(self, front: Front) -> Pairs:
+        return Pairs.of(front, self.source[front.rollout], self.own)
+
+    def _drop_exhausted(self, front: Front) -> Front:
+        pairs = self._pairs(front)
+        left = (pairs.remaining.lengths > 0)[pairs.of_rollout]
+        self.stop[front.rollout[~left]] = StopReason.EXHAUSTED
+        return front.keep(left)
+
+    def _score(self, front: Front) -> _Scored:
+        """One scoring for each distinct prefix answers the rank test and both choices."""
+        num_prefixes, pairs = len(front.prefixes_PL), self._pairs(front)
+        needed = max(self.config.max_rank or 0, self.config.top_k) + front.length
+        best = min(needed, self.scorer.num_items)
+        answers = self.scorer.ask(front.prefixes, pairs.by_prefix(num_prefixes), best)
+        self.distinct_prefixes += num_prefixes
+        each = torch.arange(num_prefixes, device=answers.items.device)[:, None].expand_as(answers.items)
+        seen_PK = contains(front.prefixes_PL, each, answers.items)
+        by_score = order(answers.asked, pairs.remaining.values)
+        best_first = by_score[pairs.remaining.row[by_score].argsort(stable=True)]
+        own = Ragged(pairs.remaining.values[best_first], pairs.remaining.offsets)
+        return _Scored(pairs, own, answers.asked[best_first], answers.items, answers.scores, seen_PK)
+
+    def _judge(self, front: Front, scored: _Scored) -> tuple[Tensor, Tensor]:
+        """The best rank of a remaining own item for each rollout, and whether its step holds."""
+        if self.fidelity is None:
+            rank = torch.zeros_like(front.rollout)
+            held = torch.ones_like(rank, dtype=torch.bool)
+        else:
+            prefix, best = scored.pairs.prefix, scored.own.offsets[:-1]
+            ranked = scored.items_PK[prefix], scored.scores_PK[prefix], scored.seen_PK[prefix]
+            rank_Q = self.fidelity.best_rank(*ranked, scored.own.values[best], scored.own_scores[best])
+            rank = rank_Q[scored.pairs.of_rollout]
+            held = self.fidelity.holds(rank)
+        self.checks.append((len(held), int(held.sum())))
+        self.stop[front.rollout[~held]] = StopReason.LOW_FIDELITY
+        return rank, held
+
+    def _choose(self, front: Front, scored: _Scored, going: Tensor) -> tuple[Tensor, Tensor]:
+        """The next item of each rollout that goes on, and whether it came from the own pool."""
+        rollout, k = front.rollout[going], min(self.config.top_k, self.scorer.num_items)
+        own = Candidates.own(scored.own, scored.own_scores, k).select(scored.pairs.of_rollout[going])
+        free = Candidates.free(scored.items_PK, scored.scores_PK, scored.seen_PK, k)
+        from_own = self.exploration.own_pool(self._draw("pool", rollout, front.length))
+        candidates = own.where(from_own, free.select(front.prefix[going]))
+        return self.exploration.choose(candidates, self._draw("choice", rollout, front.length)), from_own
+
+    def _draw(self, purpose: str, rollout: Tensor, length: int) -> Tensor:
+        seed, round_index = self.keys
+        return uniform(seed, purpose, round_index, self.source[rollout], self.number[rollout], length - 1)
+
+    def finish(self, started: float, home: torch.device) -> Rollouts:
+        """The record of all rollouts, on the device `home`."""
+        failed = self.stop == StopReason.LOW_FIDELITY
+        events, rank, own = join(self.chosen, failed & (self.config.failing_step == "drop"))
+        return Rollouts(
+            events=events.to(home),
+            num_items=self.scorer.num_items,
+            source=self.source.to(home),
+            rollout=self.number.to(home),
+            user=self.data.user[self.source].to(home),
+            stop_reason=self.stop.to(home),
+            rank=rank.to(home),
+            own=own.to(home),
+            min_length=self.config.min_length,
+            checks=tuple(self.checks),
+            distinct_prefixes=self.distinct_prefixes,
+            seconds=time.perf_counter() - started,
+        )
