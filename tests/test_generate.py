@@ -16,6 +16,11 @@ from rsir.rng import hash_scalar
 NUM_ITEMS = 40
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
 def sources(num_rows: int = 25, num_items: int = NUM_ITEMS, seed: int = 0) -> Sequences:
     rows = [
         [hash_scalar(seed, row, place) % num_items for place in range(1 + hash_scalar(seed, row) % 12)]
@@ -87,7 +92,11 @@ def test_batches_and_tiles_change_nothing(batch_size: int, tile_size: int) -> No
 
 
 def test_threads_change_nothing() -> None:
-    model, data, config = DecayedMean(2000, dim=32), sources(300, 2000), GenerationConfig(max_rank=200)
+    model, data, config = (
+        DecayedMean(3000, dim=64),
+        sources(200, 3000),
+        GenerationConfig(max_length=4, max_rank=300),
+    )
     torch.set_num_threads(1)
     one = generate(model, data, config, seed=1, round_index=1)
     torch.set_num_threads(2)

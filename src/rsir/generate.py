@@ -189,29 +189,29 @@ class _Run:
 
     def step(self, front: Front) -> Front:
         """Own items left? Judge. Not at the maximal length? Choose. Those that go on, one item longer."""
-        front = self._drop_exhausted(front)
+        front, pairs = self._drop_exhausted(front)
         full = front.length == self.config.max_length
         if not len(front) or (full and self.fidelity is None):
             return front.keep(torch.zeros_like(front.rollout, dtype=torch.bool))
-        scored = self._score(front)
+        scored = self._score(front, pairs)
         rank, held = self._judge(front, scored)
         going = torch.zeros_like(held) if full else held
         item, own = self._choose(front, scored, going)
         self.chosen.append(Chosen(front.rollout[going], item, rank[going], own))
         return front.extend(going, item, self.scorer.num_items)
 
-    def _pairs(self, front: Front) -> Pairs:
-        return Pairs.of(front, self.source[front.rollout], self.own)
-
-    def _drop_exhausted(self, front: Front) -> Front:
-        pairs = self._pairs(front)
+    def _drop_exhausted(self, front: Front) -> tuple[Front, Pairs]:
+        pairs = Pairs.of(front, self.source[front.rollout], self.own)
         left = (pairs.remaining.lengths > 0)[pairs.of_rollout]
         self.stop[front.rollout[~left]] = StopReason.EXHAUSTED
-        return front.keep(left)
+        if bool(left.all()):
+            return front, pairs
+        front = front.keep(left)
+        return front, Pairs.of(front, self.source[front.rollout], self.own)
 
-    def _score(self, front: Front) -> _Scored:
+    def _score(self, front: Front, pairs: Pairs) -> _Scored:
         """One scoring for each distinct prefix answers the rank test and both choices."""
-        num_prefixes, pairs = len(front.prefixes_PL), self._pairs(front)
+        num_prefixes = len(front.prefixes_PL)
         needed = max(self.config.max_rank or 0, self.config.top_k) + front.length
         best = min(needed, self.scorer.num_items)
         answers = self.scorer.ask(front.prefixes, pairs.by_prefix(num_prefixes), best)
