@@ -98,6 +98,8 @@ def from_sequences(
     """
     users = list(sequences) if isinstance(sequences, Mapping) else list(range(len(sequences)))
     rows = [list(row) for row in (sequences.values() if isinstance(sequences, Mapping) else sequences)]
+    if not any(rows):
+        raise DataError("there are no events: no sequence has an item")
     for what, kinds in (
         ("user", set(map(type, users))),
         ("item", {type(item) for row in rows for item in row}),
