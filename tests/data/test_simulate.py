@@ -2,6 +2,7 @@ import polars as pl
 import pytest
 import torch
 
+from rsir.data.read import from_frame
 from rsir.data.simulate import SimulationConfig, Truth, simulate
 from rsir.data.topics import TopicRings
 from rsir.errors import StoreError, UnknownIdError
@@ -52,9 +53,18 @@ def test_frame_matches_truth_and_limits() -> None:
     assert steps["timestamp"].all()
 
 
+def test_vocabulary_leads_back_to_the_truth() -> None:
+    simulation = simulate(SMALL, seed=1)
+    log, truth = from_frame(simulation.frame), simulation.truth
+    users, items = truth.user_indices(log.users.ids), truth.item_indices(log.items.ids)
+    events = log.sequences().events
+    assert torch.equal(items[events.values], truth.events.values)
+    assert torch.equal(users[events.row], truth.events.row)
+
+
 def test_mean_length() -> None:
-    config = SimulationConfig(num_users=20_000, mean_events=8)
-    assert simulate(config, seed=0).truth.events.lengths.double().mean() == pytest.approx(8, abs=0.1)
+    config = SimulationConfig(num_users=4000, max_events=30)
+    assert simulate(config, seed=0).truth.events.lengths.double().mean() == pytest.approx(8, abs=0.2)
 
 
 def test_law_by_hand() -> None:
@@ -98,7 +108,7 @@ def test_law_by_hand() -> None:
 def test_generator_follows_the_law(repeats: bool) -> None:
     """Sum of the true laws over all steps against what was drawn: chi-square over 60 items."""
     config = SMALL.model_copy(
-        update={"num_users": 3000, "num_items": 60, "max_events": 8, "noise_share": 0.2, "repeats": repeats}
+        update={"num_users": 2000, "num_items": 60, "max_events": 8, "noise_share": 0.2, "repeats": repeats}
     )
     truth = simulate(config, seed=5).truth
     users = torch.arange(config.num_users)
@@ -156,13 +166,13 @@ def test_leakage_equals_brute_force(truth: Truth) -> None:
 def test_preference_is_the_long_run_law() -> None:
     """Long noise-free histories with repeats take items as often as `preference` says."""
     config = SMALL.model_copy(
-        update={"num_users": 1500, "max_events": 50, "mean_events": 50.0, "min_events": 50}
+        update={"num_users": 600, "max_events": 50, "mean_events": 50.0, "min_events": 50}
         | {"noise_share": 0.0, "repeats": True, "num_items": 40}
     )
     truth = simulate(config, seed=2).truth
-    liking = truth.preference(torch.arange(1500)[:, None], torch.arange(40)).mean(0)
+    liking = truth.preference(torch.arange(600)[:, None], torch.arange(40)).mean(0)
     taken = torch.bincount(truth.events.values, minlength=40) / truth.events.values.numel()
-    assert (taken - liking).abs().max() < 0.08 * liking.mean()
+    assert (taken - liking).abs().max() < 0.12 * liking.mean()
 
 
 def test_leak_rates() -> None:
