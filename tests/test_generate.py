@@ -10,6 +10,7 @@ from rsir.data.sequences import Sequences
 from rsir.errors import DataError, ModelError
 from rsir.generate import GenerationConfig, Rollouts, StopReason, generate
 from rsir.models.base import Recommender, SequenceModel
+from rsir.models.sasrec import SASRec, SASRecConfig
 from rsir.ragged import Ragged
 from rsir.rng import hash_scalar
 
@@ -89,6 +90,16 @@ def test_batches_and_tiles_change_nothing(batch_size: int, tile_size: int) -> No
     cut = generate(model, data, config, seed=1, round_index=1, batch_size=batch_size, tile_size=tile_size)
     assert same(whole, cut)
     assert whole.events.max_length > 3
+
+
+def test_a_network_equals_the_oracle_for_any_batch_size() -> None:
+    torch.manual_seed(0)
+    model = SASRec(NUM_ITEMS, SASRecConfig(dim=12, init_std=0.3, max_length=4))
+    config = GenerationConfig(max_rank=20, top_k=2, temperature=1.0, num_rollouts=2)
+    expected = oracle.generate(model, sources(), config, seed=2, round_index=1)
+    for batch_size in (1, 7, 500):
+        rollouts = generate(model, sources(), config, seed=2, round_index=1, batch_size=batch_size)
+        assert_equal_to_oracle(rollouts, expected)
 
 
 def test_threads_change_nothing() -> None:

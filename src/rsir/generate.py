@@ -77,8 +77,8 @@ def generate(
     seed: int,
     round_index: int,
     device: torch.device | str | None = None,
-    batch_size: int = 1024,
-    tile_size: int = 4096,
+    batch_size: int = 512,
+    tile_size: int = 8192,
     progress: Callable[[int, int], None] | None = None,
 ) -> Rollouts:
     """Generate `num_rollouts` rollouts from each source sequence and judge every step.

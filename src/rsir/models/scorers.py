@@ -64,8 +64,8 @@ class TiledScorer:
         self,
         model: SequenceModel,
         *,
-        batch_size: int = 1024,
-        tile_size: int = 4096,
+        batch_size: int = 512,
+        tile_size: int = 8192,
         device: torch.device | str | None = None,
     ) -> None:
         self.num_items = model.num_items
@@ -101,7 +101,7 @@ class DenseScorer:
     The scores are the model's own: whether they depend on the batch is up to the model.
     """
 
-    def __init__(self, model: Recommender, *, batch_size: int = 1024) -> None:
+    def __init__(self, model: Recommender, *, batch_size: int = 512) -> None:
         self.num_items = model.num_items
         self._model = copy.deepcopy(model).eval() if isinstance(model, nn.Module) else model
         self._batch_size = batch_size
@@ -128,8 +128,8 @@ class DenseScorer:
 def scorer_for(
     model: Recommender,
     *,
-    batch_size: int = 1024,
-    tile_size: int = 4096,
+    batch_size: int = 512,
+    tile_size: int = 8192,
     device: torch.device | str | None = None,
 ) -> PrefixScorer:
     """The scorer that fits a model: tiled and exact for a `SequenceModel`, dense for the rest."""

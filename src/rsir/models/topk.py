@@ -129,7 +129,8 @@ def _best_of_tile(scores: Tensor, width: int) -> tuple[Tensor, Tensor]:
     scores = functional.pad(scores, (0, missing), value=float("-inf")) if missing else scores
     blocks = scores.view(len(scores), -1, _BLOCK)
     best = blocks.amax(2).topk(width, dim=1, sorted=False).indices
-    inside = blocks.gather(1, best[:, :, None].expand(-1, -1, _BLOCK)).flatten(1)
+    row = torch.arange(len(scores), device=scores.device)[:, None] * blocks.shape[1]
+    inside = blocks.flatten(0, 1).index_select(0, (row + best).flatten()).view(len(scores), -1)
     kept_scores, kept = inside.topk(width, dim=1, sorted=False)
     return kept_scores, best.gather(1, kept // _BLOCK) * _BLOCK + kept % _BLOCK
 
