@@ -242,6 +242,21 @@ def test_bucket_edges_are_the_first_values() -> None:
         by_bucket(found, "user")  # type: ignore[arg-type]
 
 
+@pytest.mark.cuda
+def test_a_gpu_gives_the_same_ranks_and_lists() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    cases, model, counts = _random_cases(60, 12), _tied_table(12), torch.ones(12, dtype=torch.int64)
+    here, there = (
+        evaluate(model, cases, counts),
+        evaluate(Table(model.table.cuda()), cases, counts, device="cuda"),
+    )
+    assert torch.equal(here.rank, there.rank)
+    assert here.lists is not None
+    assert there.lists is not None
+    assert torch.equal(here.lists, there.lists)
+
+
 def _leave_one_out(path: Path) -> tuple[Sequences, Cases]:
     """Training sequences and test cases of a file; items numbered by first appearance."""
     vocabulary: dict[str, int] = {}
