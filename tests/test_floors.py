@@ -10,13 +10,13 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "rsir"
 FLOORS = {
-    0: {"errors", "settings", "rng", "ragged"},
+    0: {"errors", "settings", "rng", "ragged", "devices", "watch"},
     1: {"data"},
     2: {"models", "losses", "metrics"},
     3: {"train", "evaluate", "explore", "fidelity"},
     4: {"generate", "acquire"},
     5: {"config", "store"},
-    6: {"recursion", "evidence"},
+    6: {"recursion", "evidence", "run"},
     7: {"report"},
     8: {"cli"},
 }

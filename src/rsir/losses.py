@@ -90,7 +90,7 @@ class _TiledSoftmax(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx, grad_total: Tensor):  # type: ignore[no-untyped-def, override]
+    def backward(ctx, grad_total: Tensor):  # type: ignore[no-untyped-def]
         grad_hidden, grad_vectors = ctx.saved_tensors
         return grad_hidden * grad_total, grad_vectors * grad_total, None, None, None, None
 

@@ -164,6 +164,11 @@ def fit(
         return run.finish(ended)
 
 
+def updates_per_pass(data: Sequences, config: TrainingConfig, max_length: int) -> int:
+    """Updates in one pass over `data`; the period of every arm, taken from the observed data."""
+    return -(-len(TrainingRows.build(data, max_length, config.targets)) // config.batch_size)
+
+
 class _Training:
     """One training run: its parts, and what moves."""
 

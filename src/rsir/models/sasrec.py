@@ -22,6 +22,7 @@ from rsir.settings import Settings
 class SASRecConfig(Settings):
     """The network's shape."""
 
+    name: Literal["sasrec"] = Field("sasrec", description="which backbone")
     dim: int = Field(128, ge=1, description="width D of states and item vectors")
     num_blocks: int = Field(2, ge=1, description="attention blocks")
     num_heads: int = Field(2, ge=1, description="attention heads; divides dim")

@@ -1,0 +1,224 @@
+"""The whole configuration: sections beside their owners, composed, read from files and overrides."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, Field, ValidationError
+
+from rsir.acquire import AcquisitionConfig
+from rsir.data.read import ReadConfig
+from rsir.data.simulation import SimulationConfig
+from rsir.data.splits import SplitConfig
+from rsir.errors import ConfigError, MissingExtraError
+from rsir.evaluate import EvaluationConfig
+from rsir.generate import GenerationConfig
+from rsir.models.sasrec import SASRecConfig
+from rsir.settings import Settings
+from rsir.train import TrainingConfig
+
+
+class RecursionConfig(Settings):
+    """How rounds follow each other."""
+
+    rounds: int = Field(2, ge=0, description="K: rounds of self-improvement; 0 trains and evaluates the base")
+    start: Literal["warm", "cold"] = Field(
+        "warm", description="a successor begins with its predecessor's weights, or afresh"
+    )
+    warm_learning_rate: float = Field(3e-4, gt=0, description="learning rate of warm-started rounds")
+    synthetic_weight: float = Field(
+        1.0, gt=0, description="λ: weight of a synthetic sequence in the loss; observed ones have 1"
+    )
+    control: bool = Field(
+        True, description="train a control beside: same start and updates, no synthetic data"
+    )
+    patience: int | None = Field(
+        2, ge=1, description="rounds without a better validation figure before stopping; none = never"
+    )
+    collapse: float | None = Field(
+        0.2, gt=0, lt=1, description="stop when validation falls this share below the base; none = never"
+    )
+
+
+class Config(Settings):
+    """Everything that decides the numbers of a run."""
+
+    seed: int = Field(0, ge=0, lt=2**63, description="fixes everything random")
+    monitor: str = Field("ndcg@10", description="validation metric that selects updates and rounds")
+    simulation: SimulationConfig = Field(
+        SimulationConfig(), description="users to simulate if no log is given"
+    )
+    data: ReadConfig = Field(ReadConfig(), description="how a log is read")
+    split: SplitConfig = Field(SplitConfig(), description="how a log is cut")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="what is measured")
+    model: SASRecConfig = Field(SASRecConfig(), description="the backbone")
+    training: TrainingConfig = Field(TrainingConfig(), description="how the backbone is fitted")
+    generation: GenerationConfig = Field(GenerationConfig(), description="how rollouts are made and judged")
+    acquisition: AcquisitionConfig = Field(AcquisitionConfig(), description="which rollouts are admitted")
+    recursion: RecursionConfig = Field(RecursionConfig(), description="how rounds follow each other")
+
+
+def load_config(
+    file: str | Path | None = None, overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None
+) -> Config:
+    """Compose a configuration: defaults, then `base`, then a file, then `section.key=value` overrides.
+
+    Args:
+        file: TOML, JSON or (with the extra "yaml") YAML.
+        overrides: such as `"generation.max_rank=10"`; values are written as in TOML, bare words are
+            strings, `none` switches off.
+        base: values that go before the file.
+
+    Raises:
+        ConfigError: for an unknown key (names the nearest), an impossible value, an unreadable file.
+
+    >>> load_config(overrides=["generation.max_rank=none"]).generation.max_rank is None
+    True
+    """
+    values = _merge({}, base or {})
+    if file is not None:
+        values = _merge(values, _read(Path(file)))
+    for override in overrides:
+        values = _merge(values, _parse(override))
+    return parse_config(values)
+
+
+def parse_config(values: Mapping[str, Any]) -> Config:
+    """Validate nested values; see `load_config`."""
+    try:
+        config = Config.model_validate(_nones(values))
+    except ValidationError as error:
+        raise ConfigError(_explain(error)) from None
+    known = [f"{name}@{k}" for name in ("ndcg", "recall", "mrr") for k in config.evaluation.cutoffs]
+    if config.monitor not in known:
+        raise ConfigError(
+            f"monitor = {config.monitor!r} is not measured: choose one of {', '.join(known)}, "
+            "or add its cutoff to evaluation.cutoffs"
+        )
+    return config
+
+
+def to_toml(config: Config) -> str:
+    """The configuration as TOML that `load_config` reads back; `"none"` for what is off."""
+    values = config.model_dump(mode="json")
+    plain = [f"{key} = {_toml(value)}" for key, value in values.items() if not isinstance(value, dict)]
+    for section, fields in values.items():
+        if isinstance(fields, dict):
+            plain += ["", f"[{section}]", *(f"{key} = {_toml(value)}" for key, value in fields.items())]
+    return "\n".join(plain) + "\n"
+
+
+def describe_config(config: Config) -> Iterator[tuple[str, object, object, str]]:
+    """Every setting as (dotted name, value, default, meaning)."""
+    default = Config()
+    for key, field in Config.model_fields.items():
+        value, standard = getattr(config, key), getattr(default, key)
+        if not isinstance(value, BaseModel):
+            yield key, value, standard, field.description or ""
+            continue
+        for name, inner in type(value).model_fields.items():
+            yield f"{key}.{name}", getattr(value, name), getattr(standard, name), inner.description or ""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A config file as nested values."""
+    if not path.is_file():
+        raise ConfigError(f"config file {path} does not exist")
+    try:
+        if path.suffix in (".yaml", ".yml"):
+            values = _yaml(path)
+        elif path.suffix == ".json":
+            values = json.loads(path.read_text())
+        else:
+            values = tomllib.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"config file {path} cannot be read: {str(error).splitlines()[0]}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"config file {path} holds no table of settings")
+    return values
+
+
+def _yaml(path: Path) -> Any:
+    try:
+        import yaml
+    except ImportError:
+        raise MissingExtraError("YAML config files need: pip install 'rsir[yaml]'") from None
+    try:
+        return yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
+
+
+def _parse(override: str) -> dict[str, Any]:
+    """`a.b=value` as nested values."""
+    name, equals, text = override.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"--set {override!r} has no '=': write section.key=value")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    for part in reversed(name.strip().split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values, `over` winning."""
+    merged = dict(under)
+    for key, value in over.items():
+        below = merged.get(key)
+        both = isinstance(below, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merge(below, value) if both else value  # type: ignore[arg-type]
+    return merged
+
+
+def _nones(values: Any) -> Any:
+    """`"none"` means None wherever it stands."""
+    if isinstance(values, Mapping):
+        return {key: _nones(value) for key, value in values.items()}
+    return None if isinstance(values, str) and values.lower() == "none" else values
+
+
+def _toml(value: object) -> str:
+    if value is None:
+        return '"none"'
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return json.dumps(value, ensure_ascii=False)  # strings, numbers and booleans are written alike
+
+
+def _explain(error: ValidationError) -> str:
+    """The first problem in one line: the key, what was given, the rule."""
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown setting {name!r}: did you mean {_nearest(name)!r}? See `rsir config show`"
+    if first["type"] in ("model_type", "model_attributes_type"):
+        return (
+            f"{name} = {first['input']!r} is a section: set one of its keys, as in {_nearest(name + '.')}=…"
+        )
+    rule = first["msg"].removeprefix("Value error, ")
+    return f"impossible value {name} = {first['input']!r}: {rule[0].lower() + rule[1:]}"
+
+
+def _nearest(name: str) -> str:
+    """The known setting most like `name`."""
+    known = [key for key, *_ in describe_config(Config())]
+    same_key = [key for key in known if key.split(".")[-1] == name.split(".")[-1]]
+    section, _, _ = name.rpartition(".")
+    in_section = [key for key in known if section and key.startswith(section + ".")]
+    for pool in (same_key, in_section, known):
+        if close := difflib.get_close_matches(name, pool, n=1, cutoff=0.0 if pool is same_key else 0.4):
+            return close[0]
+    return known[0]
+
+
+def choices(section: type[Settings], key: str) -> tuple[str, ...]:
+    """The values a setting of few names can take."""
+    return get_args(section.model_fields[key].annotation)

@@ -1,0 +1,71 @@
+"""Where things run: the device, and what the machine is."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
+
+import torch
+
+from rsir.errors import ConfigError
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """The device for a name: "auto" takes CUDA where there is one.
+
+    Raises:
+        ConfigError: for an unknown name, or CUDA where there is none.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device {name!r} is not known: choose auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device 'cuda' was asked for, but PyTorch sees no CUDA device: use auto or cpu")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def peak_rss_bytes() -> int:
+    """The largest resident memory of this process so far, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def environment(device: torch.device | str = "cpu") -> dict[str, object]:
+    """Versions, threads, device and memory, as plain JSON values."""
+    cuda = torch.device(device).type == "cuda"
+    return {
+        "rsir": version("rsir"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "device": torch.cuda.get_device_name(device) if cuda else "cpu",
+        "packages": {
+            name: _version(name) for name in ("torch", "polars", "pydantic", "numpy", "safetensors")
+        },
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

@@ -1,0 +1,335 @@
+"""The loop: train, generate, judge, admit, retrain; a control beside; one record of what happened.
+
+RSIR §1 (arXiv 2602.15659). Generation and acquisition are handed the training sequences and
+what was generated from them, nothing else. Validation chooses the round; the test split is read
+once, at the end, for the base, the chosen round and its control.
+
+Every stage is kept in the run directory when it is done and taken from there when it is
+asked for again, so a run that was stopped goes on with the same numbers.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from enum import StrEnum
+from functools import partial
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from rsir.acquire import acquisition_rule
+from rsir.config import Config
+from rsir.data.interactions import Interactions
+from rsir.data.sequences import OBSERVED, Sequences
+from rsir.data.splits import Cases, Split
+from rsir.data.synthetic import from_frame, leakage, to_frame
+from rsir.data.truth import Truth
+from rsir.devices import peak_rss_bytes
+from rsir.errors import ModelError
+from rsir.evaluate import Evaluation, evaluate
+from rsir.evidence.significance import paired_bootstrap
+from rsir.generate import generate
+from rsir.models import build_model, describe_model
+from rsir.models.base import SequenceModel
+from rsir.rng import generator_seed
+from rsir.store import ArmFolder, RunStore, write_json
+from rsir.train import fit, updates_per_pass
+from rsir.watch import Watch
+
+
+class Ending(StrEnum):
+    """Why the recursion ended. Every ending is an expected result, with advice."""
+
+    COMPLETED = "completed"
+    SATURATED = "saturated"
+    COLLAPSED = "collapsed"
+    NOTHING_ADMITTED = "nothing_admitted"
+
+
+ADVICE = {
+    Ending.COMPLETED: "All rounds were made. If the last one is the best, more may help: raise --rounds.",
+    Ending.SATURATED: "Further rounds did not improve validation; the best round was kept. More variety "
+    "may help: another generation.own_pool_probability, or generation.top_k above 1.",
+    Ending.COLLAPSED: "Validation fell far below the base: the synthetic data misleads the model. Tighten "
+    "fidelity (a lower generation.max_rank) or lower recursion.synthetic_weight.",
+    Ending.NOTHING_ADMITTED: "No new sequence passed the fidelity check. Loosen it (a higher "
+    "generation.max_rank), raise generation.num_rollouts, or train a stronger base.",
+}
+
+
+def recurse(
+    split: Split,
+    interactions: Interactions,
+    config: Config,
+    store: RunStore,
+    *,
+    device: torch.device | str = "cpu",
+    watch: Watch | None = None,
+    truth: Truth | None = None,
+) -> dict[str, Any]:
+    """Run RSIR and keep everything in `store`.
+
+    Args:
+        split: training sequences, validation and test cases; only `split.train` reaches generation.
+        interactions: the log, for the external ids on disk.
+        config: what to do; see `rsir config show`.
+        store: the run directory; stages found there are not made again.
+        device: where to compute.
+        watch: is told of progress.
+        truth: what is known of simulated users; then leakage is measured.
+
+    Returns:
+        The outcome, as in `result.json` (see docs/formats.md).
+    """
+    run = _Recursion(split, interactions, config, store, device, watch or Watch(), truth)
+    data, ending = split.train, Ending.COMPLETED
+    run.train("rounds", 0, data)
+    for k in range(1, config.recursion.rounds + 1):
+        synthetic = run.enrich(k, data)
+        if not len(synthetic):
+            ending = Ending.NOTHING_ADMITTED
+            break
+        data = Sequences.concat([data, synthetic])
+        updates = run.train("rounds", k, data)["updates"]
+        if config.recursion.control:
+            run.train("control", k, split.train, budget=updates)
+        if found := run.stop_early(k):
+            ending = found
+            break
+    return run.conclude(ending)
+
+
+class _Recursion:
+    """The acts of the loop over one run directory. Nothing here outlives a stage but the store."""
+
+    def __init__(
+        self,
+        split: Split,
+        interactions: Interactions,
+        config: Config,
+        store: RunStore,
+        device: torch.device | str,
+        watch: Watch,
+        truth: Truth | None,
+    ) -> None:
+        self.split, self.interactions, self.config, self.store = split, interactions, config, store
+        self.device, self.watch, self.truth = device, watch, truth
+        self.started = time.perf_counter()
+        self.counts = split.train.item_counts()
+        self.period = updates_per_pass(split.train, config.training, config.model.max_length)
+
+    def enrich(self, k: int, data: Sequences) -> Sequences:
+        """Generate round k's rollouts from `data` with the model before, judge, and admit."""
+        folder = self.store.arm("rounds", k)
+        if folder.generation() is None:
+            self._generate(k, data, folder)
+        return from_frame(folder.frame("synthetic"), self.interactions, data)
+
+    def _generate(self, k: int, data: Sequences, folder: ArmFolder) -> None:
+        config, seed = self.config, self.config.seed
+        self.watch.stage("generate", "rounds", k)
+        started = time.perf_counter()
+        model = self._model("rounds", k - 1)
+        rollouts = generate(
+            model,
+            data,
+            config.generation,
+            seed=seed,
+            round_index=k,
+            device=self.device,
+            progress=lambda step, active: self.watch.advance(step, None),
+        )
+        rule = acquisition_rule(config.acquisition, config.generation.min_length)
+        admission = rule.admit(rollouts, data, seed=seed, round_index=k)
+        facts = {**rollouts.facts(), "admission": admission.counts, "round": k}
+        if self.truth is not None and len(admission.rows):
+            synthetic = admission.sequences(rollouts, k)
+            facts["leakage"] = leakage(self.truth, self.interactions, synthetic, self.split.train)
+        facts["seconds"] = time.perf_counter() - started
+        folder.save_generation(facts, to_frame(rollouts, admission.rows, k, self.interactions))
+        self.store.log("generated", round=k, admitted=len(admission.rows))
+        self.watch.note(f"round {k}: {len(rollouts):,} rollouts, {len(admission.rows):,} admitted")
+
+    def train(self, arm: str, k: int, data: Sequences, budget: int | None = None) -> dict[str, Any]:
+        """Fit round k of an arm on `data` and judge it on validation; its record."""
+        folder = self.store.arm(arm, k)
+        if folder.done:
+            return folder.record()
+        self.watch.stage("train", arm, k)
+        warm = k > 0 and self.config.recursion.start == "warm"
+        training = self.config.training
+        if warm:
+            training = training.model_copy(update={"learning_rate": self.config.recursion.warm_learning_rate})
+        model = self._initial(arm, k, warm)
+        horizon = budget or training.max_periods * self.period
+        result = fit(
+            model,
+            data,
+            training,
+            self._validate,
+            seed=generator_seed(self.config.seed, "train", k),
+            monitor=self.config.monitor,
+            weight=self._weights(data),
+            period=self.period,
+            budget=budget,
+            device=self.device,
+            checkpoint=folder.checkpoint,
+            progress=lambda look: self.watch.advance(look.updates, horizon),
+        )
+        evaluation = self._evaluate(model, self.split.valid)
+        record = {
+            "round": k,
+            "arm": arm,
+            "origin": "observed" if (data.round_index == OBSERVED).all() else "synthetic",
+            "start": "warm" if warm else "cold",
+            "data": data_facts(data),
+            "sequences": len(data),
+            "admitted": int((data.round_index == k).sum()) if k else 0,
+            "updates": result.updates,
+            "best_updates": result.best_updates,
+            "ended": result.ended,
+            "seconds": {"train": result.seconds},
+            "valid": evaluation.metrics,
+            "valid_warm": evaluation.warm_metrics,
+            "ceiling": evaluation.ceiling,
+            "peak_rss_bytes": peak_rss_bytes(),
+        }
+        looks = [asdict(look) for look in result.looks]
+        folder.save(record, model, describe_model(model), looks, self._cases_frame(evaluation))
+        self.store.write_metrics()
+        self.store.log("trained", arm=arm, round=k, updates=result.updates, ended=result.ended)
+        shown = evaluation.metrics[self.config.monitor]
+        self.watch.note(
+            f"{_name(arm, k)}: validation {self.config.monitor} {shown:.4f} ({result.seconds:.0f} s)"
+        )
+        return record
+
+    def stop_early(self, k: int) -> Ending | None:
+        """Whether validation says that further rounds are useless."""
+        rules, values = self.config.recursion, self._validation()
+        if rules.collapse is not None and values[k] < (1 - rules.collapse) * values[0]:
+            return Ending.COLLAPSED
+        best = values.index(max(values))
+        if rules.patience is not None and k - best >= rules.patience and k < rules.rounds:
+            return Ending.SATURATED
+        return None
+
+    def conclude(self, ending: Ending) -> dict[str, Any]:
+        """Choose the round on validation, read the test split, compare, and write the outcome."""
+        values = self._validation()
+        chosen = values.index(max(values))
+        evaluations = {("rounds", 0): self._test("rounds", 0)}
+        if chosen > 0:
+            evaluations["rounds", chosen] = self._test("rounds", chosen)
+            if self.config.recursion.control:
+                evaluations["control", chosen] = self._test("control", chosen)
+        outcome = {
+            "stop_reason": ending.value,
+            "advice": ADVICE[ending],
+            "chosen_round": chosen,
+            "monitor": self.config.monitor,
+            "comparison": self._compare(evaluations, chosen),
+        }
+        self.store.write_metrics()
+        write_json(self.store.folder / "result.json", outcome)
+        self.store.log("finished", stop_reason=ending.value, chosen_round=chosen)
+        return outcome
+
+    def _compare(self, evaluations: dict[tuple[str, int], Evaluation], chosen: int) -> dict[str, Any]:
+        """The chosen round against its control and against the base, paired over users."""
+        if chosen == 0:
+            return {}
+        mine = evaluations["rounds", chosen]
+        rivals = {"control": evaluations.get(("control", chosen)), "base": evaluations["rounds", 0]}
+        names = [f"{name}@{k}" for k in self.config.evaluation.cutoffs for name in ("ndcg", "recall")]
+        return {
+            rival: {
+                name: asdict(paired_bootstrap(other.values(name), mine.values(name), seed=self.config.seed))
+                for name in names
+            }
+            for rival, other in rivals.items()
+            if other is not None
+        }
+
+    def _test(self, arm: str, k: int) -> Evaluation:
+        """Read the test split with one model, and keep the figures."""
+        self.watch.stage("evaluate", arm, k)
+        evaluation = self._evaluate(self._model(arm, k), self.split.test)
+        folder = self.store.arm(arm, k)
+        folder.save_frame("test", self._cases_frame(evaluation))
+        figures = {
+            "metrics": evaluation.metrics,
+            "warm_metrics": evaluation.warm_metrics,
+            "ceiling": evaluation.ceiling,
+            "counts": evaluation.counts,
+        }
+        write_json(folder.folder / "test.json", figures)
+        return evaluation
+
+    def _validation(self) -> list[float]:
+        """The monitored figure of each round so far."""
+        return [folder.record()["valid"][self.config.monitor] for folder in self.store.arms("rounds")]
+
+    def _initial(self, arm: str, k: int, warm: bool) -> SequenceModel:
+        """A fresh network, or the round before's. Round 0 is the common start of both arms."""
+        if warm:
+            return self._model("rounds" if k == 1 else arm, k - 1)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator_seed(self.config.seed, "initial", k))
+            return build_model(self.config.model, self.split.train.num_items).to(self.device)
+
+    def _model(self, arm: str, k: int) -> SequenceModel:
+        """The kept model of a round."""
+        model = build_model(self.config.model, self.split.train.num_items)
+        self.store.arm(arm, k).load_weights(model)
+        return model.to(self.device).eval()
+
+    def _weights(self, data: Sequences) -> Tensor | None:
+        """λ for synthetic sequences, 1 for observed ones."""
+        share = self.config.recursion.synthetic_weight
+        return None if share == 1.0 else torch.where(data.round_index == OBSERVED, 1.0, share)
+
+    def _validate(self, model: SequenceModel) -> dict[str, float]:
+        """Accuracy on all validation cases, for early stopping.
+
+        Raises:
+            ModelError: if training diverged.
+        """
+        try:
+            look = partial(evaluate, model, self.split.valid, self.counts, self.config.evaluation)
+            return look(device=self.device, with_lists=False).metrics
+        except ModelError as error:
+            raise ModelError(f"training diverged ({error}): lower training.learning_rate") from None
+
+    def _evaluate(self, model: SequenceModel, cases: Cases) -> Evaluation:
+        return evaluate(model, cases, self.counts, self.config.evaluation, device=self.device)
+
+    def _cases_frame(self, evaluation: Evaluation) -> pl.DataFrame:
+        """Per-case values with external ids."""
+        return evaluation.per_user_frame().with_columns(
+            self.interactions.users.ids_of(evaluation.user).alias("user"),
+            self.interactions.items.ids_of(evaluation.target).alias("target"),
+        )
+
+
+def data_facts(data: Sequences) -> dict[str, Any]:
+    """Size and shape of training data, for the curves by round."""
+    lengths = data.events.lengths
+    users = int(data.user.unique().numel())
+    return {
+        "sequences": len(data),
+        "synthetic": int((data.round_index != OBSERVED).sum()),
+        "events": data.num_events,
+        "users": users,
+        "density": data.num_events / (users * data.num_items),
+        "mean_length": float(lengths.double().mean()),
+        "median_length": float(lengths.double().median()),
+        "items_seen": int((data.item_counts() > 0).sum()),
+    }
+
+
+def _name(arm: str, k: int) -> str:
+    return "base" if k == 0 else f"{'round' if arm == 'rounds' else 'control of round'} {k}"

@@ -1,0 +1,380 @@
+"""The run directory: plain files, each written whole or not at all.
+
+    config.toml       as resolved          data/   the log as read, and the truth if simulated
+    data.json         what the log and its split are          environment.json
+    rounds/K/         round K: model.safetensors, model.json, round.json, training.jsonl,
+                      valid.parquet, test.parquet, test.json, synthetic.parquet, generation.json
+    control/K/        the control of round K, the same form
+    metrics.jsonl     one line for each arm, round and split
+    status.json       running or not, seconds, memory       log.jsonl      what happened when
+    result.json       the outcome; written last
+
+A stage counts as done when its JSON file stands there; it is always written last.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from rsir.config import Config, load_config, to_toml
+from rsir.data.interactions import Interactions
+from rsir.data.truth import Truth
+from rsir.errors import ModelError, StoreError
+
+FORMAT = 1
+"""Version of the directory's form."""
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; it takes the place of `path` when all went well.
+
+    Raises:
+        StoreError: if the system refuses to write (full disk, no permission).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        with open(part, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(part, path)
+    except (OSError, SafetensorError, pl.exceptions.PolarsError) as error:
+        raise StoreError(f"{path} cannot be written: {_reason(error)}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole."""
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, values: object) -> None:
+    """Write a JSON file whole."""
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run.
+
+    Raises:
+        StoreError: if it is missing or broken.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StoreError(
+            f"{path} is missing: the run directory is incomplete; run again with --resume"
+        ) from None
+    except (ValueError, OSError) as error:
+        raise StoreError(f"{path} cannot be read ({_reason(error)}): the run directory is damaged") from None
+
+
+class RunStore:
+    """A run directory. Make one with `create`, go back to one with `open`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def create(
+        cls,
+        folder: str | Path,
+        config: Config,
+        interactions: Interactions,
+        data_facts: dict[str, Any],
+        environment: dict[str, Any],
+        truth: Truth | None = None,
+    ) -> RunStore:
+        """Make a new run directory, complete at once.
+
+        Raises:
+            StoreError: if the folder exists and is not empty, or cannot be written.
+        """
+        folder = Path(folder)
+        refuse_used(folder)
+        part: Path | None = None
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+            interactions.save(part / "data")
+            if truth is not None:
+                (part / "data" / "truth").mkdir()
+                truth.save(part / "data" / "truth")
+            write_text(part / "config.toml", to_toml(config))
+            write_json(part / "data.json", {"format": FORMAT, **data_facts})
+            write_json(part / "environment.json", environment)
+            part.chmod(0o755)
+            if folder.exists():
+                folder.rmdir()
+            os.rename(part, folder)
+        except OSError as error:
+            if part is not None:
+                shutil.rmtree(part, ignore_errors=True)
+            if isinstance(error, StoreError):
+                raise
+            raise StoreError(f"run directory {folder} cannot be made: {_reason(error)}") from None
+        return cls(folder)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> RunStore:
+        """Go back to a run directory.
+
+        Raises:
+            StoreError: if it is none, or of a form this version does not know.
+        """
+        store = cls(Path(folder))
+        if not store.folder.is_dir():
+            raise StoreError(f"there is no run directory {folder}")
+        if not (store.folder / "data.json").is_file():
+            raise StoreError(f"{folder} is not a run directory: it has no data.json")
+        if store.data_facts.get("format") != FORMAT:
+            raise StoreError(
+                f"{folder} has format {store.data_facts.get('format')}; this rsir reads {FORMAT}"
+            )
+        return store
+
+    @property
+    def config(self) -> Config:
+        """The configuration as resolved when the run was made."""
+        path = self.folder / "config.toml"
+        if not path.is_file():
+            raise StoreError(f"{path} is missing: the run directory is incomplete")
+        return load_config(path)
+
+    @property
+    def data_facts(self) -> dict[str, Any]:
+        """What the log and its split are."""
+        return dict(read_json(self.folder / "data.json"))
+
+    def interactions(self) -> Interactions:
+        """The log."""
+        return Interactions.load(self.folder / "data")
+
+    def truth(self) -> Truth | None:
+        """What is known of simulated users; None for real ones."""
+        folder = self.folder / "data" / "truth"
+        return Truth.load(folder) if folder.is_dir() else None
+
+    def arm(self, arm: str, round_index: int) -> ArmFolder:
+        """Where round `round_index` of "rounds" or "control" is kept."""
+        return ArmFolder(self.folder / arm / str(round_index))
+
+    def arms(self, arm: str) -> list[ArmFolder]:
+        """The finished rounds of an arm, in order."""
+        folders = sorted((self.folder / arm).glob("[0-9]*"), key=lambda path: int(path.name))
+        return [ArmFolder(path) for path in folders if (path / "round.json").is_file()]
+
+    def result(self) -> dict[str, Any] | None:
+        """The outcome, or None while the run is not finished."""
+        path = self.folder / "result.json"
+        return dict(read_json(path)) if path.is_file() else None
+
+    def status(self) -> dict[str, Any]:
+        """Whether it runs, seconds and peak memory so far; empty before the start."""
+        path = self.folder / "status.json"
+        return dict(read_json(path)) if path.is_file() else {}
+
+    def log(self, event: str, **facts: object) -> None:
+        """Add a line to log.jsonl."""
+        line = json.dumps({"time": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "event": event, **facts})
+        try:
+            with open(self.folder / "log.jsonl", "a", encoding="utf-8") as lines:
+                lines.write(line + "\n")
+        except OSError as error:
+            raise StoreError(f"{self.folder / 'log.jsonl'} cannot be written: {_reason(error)}") from None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from working in this directory.
+
+        Raises:
+            StoreError: if another process does.
+        """
+        with open(self.folder / ".lock", "w", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise StoreError(
+                    f"another process is working in {self.folder}: wait for it or stop it"
+                ) from None
+            yield
+
+    def write_metrics(self) -> None:
+        """Write metrics.jsonl anew from the rounds that are done."""
+        lines = []
+        for name in ("rounds", "control"):
+            for folder in self.arms(name):
+                record, test = folder.record(), folder.test()
+                for part, metrics in (("valid", record["valid"]), ("test", test and test["metrics"])):
+                    if metrics:
+                        row = {"arm": name, "round": record["round"], "split": part, **metrics}
+                        lines.append(json.dumps(row))
+        write_text(self.folder / "metrics.jsonl", "".join(line + "\n" for line in lines))
+
+
+@dataclass(frozen=True)
+class ArmFolder:
+    """One trained model and all that belongs to it."""
+
+    folder: Path
+
+    @property
+    def done(self) -> bool:
+        """Whether the round is trained and judged on validation."""
+        return (self.folder / "round.json").is_file()
+
+    def record(self) -> dict[str, Any]:
+        """What the round was and gave."""
+        return dict(read_json(self.folder / "round.json"))
+
+    def test(self) -> dict[str, Any] | None:
+        """Figures on the test split, or None if it was not read."""
+        path = self.folder / "test.json"
+        return dict(read_json(path)) if path.is_file() else None
+
+    def save(
+        self,
+        record: dict[str, Any],
+        model: nn.Module,
+        about: dict[str, Any],
+        looks: list[Any],
+        cases: pl.DataFrame,
+    ) -> None:
+        """Keep a finished round; its training checkpoint goes."""
+        save_weights(self.folder / "model.safetensors", model)
+        write_json(self.folder / "model.json", about)
+        write_text(self.folder / "training.jsonl", "".join(json.dumps(look) + "\n" for look in looks))
+        self.save_frame("valid", cases)
+        write_json(self.folder / "round.json", record)
+        self.checkpoint.clear()
+
+    def save_frame(self, name: str, frame: pl.DataFrame) -> None:
+        """Keep a table as NAME.parquet."""
+        with whole_file(self.folder / f"{name}.parquet") as part:
+            frame.write_parquet(part)
+
+    def frame(self, name: str) -> pl.DataFrame:
+        """A table kept before."""
+        path = self.folder / f"{name}.parquet"
+        try:
+            return pl.read_parquet(path)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise StoreError(
+                f"{path} cannot be read ({_reason(error)}): the run directory is damaged"
+            ) from None
+
+    def load_weights(self, model: nn.Module) -> None:
+        """Put the kept weights into `model`."""
+        load_weights(self.folder / "model.safetensors", model)
+
+    def generation(self) -> dict[str, Any] | None:
+        """Facts of the round's generation, or None if it is not done."""
+        path = self.folder / "generation.json"
+        return dict(read_json(path)) if path.is_file() else None
+
+    def save_generation(self, facts: dict[str, Any], synthetic: pl.DataFrame) -> None:
+        """Keep the admitted sequences, then the facts."""
+        self.save_frame("synthetic", synthetic)
+        write_json(self.folder / "generation.json", facts)
+
+    @property
+    def checkpoint(self) -> FileCheckpoint:
+        """Where training keeps its progress."""
+        return FileCheckpoint(self.folder / "checkpoint.safetensors")
+
+
+@dataclass(frozen=True)
+class FileCheckpoint:
+    """Training progress in one safetensors file, so that it is never half of two states."""
+
+    path: Path
+
+    def load(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """The newest progress, or None. A file that cannot be read counts as none."""
+        if not self.path.is_file():
+            return None
+        from safetensors import safe_open
+
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                return json.loads(file.metadata()["progress"]), {
+                    name: file.get_tensor(name)
+                    for name in file.keys()  # noqa: SIM118
+                }
+        except (SafetensorError, OSError, KeyError, ValueError):
+            return None
+
+    def save(self, progress: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Keep progress, replacing the last."""
+        flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        with whole_file(self.path) as part:
+            save_file(flat, part, metadata={"progress": json.dumps(progress)})
+
+    def clear(self) -> None:
+        """Forget the progress."""
+        self.path.unlink(missing_ok=True)
+
+
+def save_weights(path: Path, model: nn.Module) -> None:
+    """Write a network's weights."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with whole_file(path) as part:
+        save_file(state, part)
+
+
+def load_weights(path: Path, model: nn.Module) -> None:
+    """Put weights into a network of the same shape.
+
+    Raises:
+        StoreError: if the file is missing or damaged.
+        ModelError: if the weights are of another network.
+    """
+    if not path.is_file():
+        raise StoreError(f"{path} is missing: the run directory is incomplete; run again with --resume")
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise StoreError(f"{path} cannot be read ({_reason(error)}): the run directory is damaged") from None
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    given = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    if wanted != given:
+        name = next(iter(sorted(set(wanted.items()) ^ set(given.items()))))[0]
+        raise ModelError(
+            f"the weights in {path} do not fit the configured model: {name} is "
+            f"{given.get(name, 'missing')} there and {wanted.get(name, 'unknown')} here"
+        )
+    model.load_state_dict(state)
+
+
+def refuse_used(folder: Path) -> None:
+    """Fail where a new run directory cannot be made."""
+    if folder.is_file():
+        raise StoreError(f"{folder} is a file: choose another --out")
+    if folder.is_dir() and any(folder.iterdir()):
+        what = "holds a run: go on with --resume" if (folder / "data.json").is_file() else "is not empty:"
+        raise StoreError(f"{folder} {what}{' or' if what.endswith('resume') else ''} choose another --out")
+
+
+def _reason(error: BaseException) -> str:
+    """The system's own words, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).splitlines() or [type(error).__name__])[0]
