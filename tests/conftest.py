@@ -20,5 +20,6 @@ def data_dir() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+def _one_thread() -> None:
+    """Tests are small: a second thread costs more than it brings, above all on a busy machine."""
+    torch.set_num_threads(1)

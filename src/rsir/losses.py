@@ -69,6 +69,7 @@ class _TiledSoftmax(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden, dtype=torch.float32)
         grad_vectors = torch.zeros_like(vectors, dtype=torch.float32)
         total = hidden.new_zeros((), dtype=torch.float32)
+        places = torch.arange(tile, device=hidden.device)
         for start in range(0, hidden.shape[0], tile):
             part = slice(start, start + tile)
             targets, weights = target[part, None], weight[part, None].float()
@@ -78,12 +79,13 @@ class _TiledSoftmax(torch.autograd.Function):
                 fit += smoothing * scores.mean(1, keepdim=True, dtype=torch.float32)
             top = scores.amax(1, keepdim=True)
             grad = scores.sub_(top).exp_()
-            mass = grad.sum(1, keepdim=True, dtype=torch.float32)
+            mass = grad.sum(1, keepdim=True).float()  # summed in float32, whatever the type
             total += ((top.float() + mass.log() - fit) * weights).sum()
             grad.mul_((weights / mass).to(dtype))  # weighted probabilities
             if smoothing:
                 grad.sub_((weights * (smoothing / num_items)).to(dtype))
-            grad.scatter_add_(1, targets, (weights * (smoothing - 1)).to(dtype))
+            at_target = (places[: len(targets)], targets[:, 0])
+            grad.index_put_(at_target, (weights[:, 0] * (smoothing - 1)).to(dtype), accumulate=True)
             grad_hidden[part] = grad @ vectors_low
             grad_vectors += grad.T @ hidden_low[part]
         ctx.save_for_backward(grad_hidden.to(hidden.dtype), grad_vectors.to(vectors.dtype))

@@ -1,0 +1,95 @@
+"""Losses against their closed forms."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rsir import losses
+from rsir.losses import bce_loss, gbce_beta, sampled_softmax_loss, softmax_loss
+
+V, N, D = 50, 23, 8
+
+
+def problem(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(N, D, generator=generator, requires_grad=True)
+    vectors = torch.randn(V, D, generator=generator, requires_grad=True)
+    target = torch.randint(V, (N,), generator=generator)
+    return hidden, vectors, target, torch.rand(N, generator=generator)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("tile_bytes", [1, 16 * 4 * V, 1 << 20])
+def test_tiled_softmax_equals_cross_entropy_with_gradients(
+    smoothing: float, tile_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(losses._TILE_BYTES, "cpu", tile_bytes)
+    hidden, vectors, target, weight = problem()
+    each = F.cross_entropy(hidden @ vectors.T, target, reduction="none", label_smoothing=smoothing)
+    expected = (each * weight).sum() / 7.0
+    want = torch.autograd.grad(3 * expected, [hidden, vectors])
+    loss = softmax_loss(hidden, vectors, target, weight, 7.0, label_smoothing=smoothing)
+    got = torch.autograd.grad(3 * loss, [hidden, vectors])
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(got, want)
+
+
+def test_softmax_in_bfloat16_is_near() -> None:
+    hidden, vectors, target, weight = problem()
+    exact = softmax_loss(hidden, vectors, target, weight, float(N))
+    want = torch.autograd.grad(exact, [hidden, vectors])
+    rounded = softmax_loss(hidden, vectors, target, weight, float(N), bfloat16=True)
+    got = torch.autograd.grad(rounded, [hidden, vectors])
+    assert (rounded - exact).abs() < 0.02
+    for a, b in zip(got, want, strict=True):
+        assert (a - b).norm() / b.norm() < 0.02
+
+
+def test_sampled_softmax_over_the_whole_catalogue_is_the_softmax() -> None:
+    hidden, vectors, target, weight = problem()
+    exact = softmax_loss(hidden, vectors, target, weight, float(N))
+    everything = torch.arange(V)
+    shared = sampled_softmax_loss(hidden, vectors, target, weight, float(N), everything)
+    each = sampled_softmax_loss(hidden, vectors, target, weight, float(N), everything.expand(N, V))
+    torch.testing.assert_close(shared, exact)
+    torch.testing.assert_close(each, exact)
+
+
+def test_log_q_correction_makes_popularity_sampling_unbiased() -> None:
+    hidden, vectors, _, _ = problem()
+    popularity = torch.arange(1, V + 1).float()
+    drawn = torch.multinomial(
+        popularity, 400_000, replacement=True, generator=torch.Generator().manual_seed(1)
+    )
+    # with so many draws, exp(score) / expected count sums to the full partition function
+    log_q = (popularity / popularity.sum() * 400_000).log()
+    scores = hidden @ vectors.T
+    estimated = torch.logsumexp(scores[:, drawn] - log_q[drawn], 1)
+    torch.testing.assert_close(estimated, torch.logsumexp(scores, 1), atol=0.08, rtol=0)
+
+
+def test_bce_by_hand() -> None:
+    hidden, vectors = torch.tensor([[1.0]]), torch.tensor([[2.0], [-1.0], [0.5]])
+    loss = bce_loss(hidden, vectors, torch.tensor([0]), torch.ones(1), 1.0, torch.tensor([[1, 2]]))
+    positive = math.log1p(math.exp(-2))
+    negative = (math.log1p(math.exp(-1)) + math.log1p(math.exp(0.5))) / 2
+    assert float(loss) == pytest.approx(positive + negative)
+
+
+def test_a_negative_that_is_the_target_does_not_count() -> None:
+    hidden, vectors, target, weight = problem()
+    clash = torch.stack([target, (target + 1) % V], 1)
+    alone = (target[:, None] + 1) % V
+    for loss in (bce_loss, sampled_softmax_loss):
+        torch.testing.assert_close(
+            loss(hidden, vectors, target, weight, 1.0, clash),
+            loss(hidden, vectors, target, weight, 1.0, alone),
+        )
+
+
+def test_gbce_beta_ends() -> None:
+    assert gbce_beta(10, 101, 0.0) == pytest.approx(1.0)
+    assert gbce_beta(10, 101, 1.0) == pytest.approx(0.1)
