@@ -1,0 +1,93 @@
+"""The command line: thin verbs over the library.
+
+Results go to standard output, progress and errors to standard error. Exit codes: 0 done; 2 something
+given cannot be used, one line says what; 130 stopped by Ctrl-C or SIGTERM; 1 a bug, with its traceback.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Sequence
+from typing import Annotated, NoReturn
+
+import typer
+
+import rsir
+from rsir.cli import data, machine, use
+from rsir.cli.output import Stopped, complain
+from rsir.cli.run import run_verb
+from rsir.errors import RsirError
+
+USAGE, STOPPED = 2, 130
+
+app = typer.Typer(
+    help="Recursive self-improving recommendation.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run_verb)
+app.add_typer(data.app, name="data")
+app.command("generate")(use.generate_verb)
+app.command("evaluate")(use.evaluate_verb)
+app.command("recommend")(use.recommend_verb)
+app.command("report")(use.report_verb)
+app.command("doctor")(machine.doctor_verb)
+app.add_typer(machine.config_app, name="config")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(rsir.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; the console entry `rsir`.
+
+    Args:
+        arguments: words after `rsir`; default those of the process.
+    """
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return _guarded(lambda: app(arguments, prog_name="rsir", standalone_mode=False))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _guarded(act: Callable[[], object]) -> int:
+    """The exit code of a command, after one line on standard error where something went wrong."""
+    try:
+        code = act()
+    except (RsirError, typer.TyperException) as error:
+        return _fail(error.format_message() if isinstance(error, typer.TyperException) else str(error))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}")
+    except MemoryError:
+        return _fail("out of memory: use a smaller model.dim or training.batch_size, or a larger machine")
+    except Stopped as stop:
+        complain(f"rsir: {stop}")
+        return STOPPED
+    if code == STOPPED:
+        complain("rsir: stopped")
+    return code if isinstance(code, int) else 0
+
+
+def _fail(message: str) -> int:
+    complain(f"rsir: error: {message}")
+    return USAGE
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    """SIGTERM does what Ctrl-C does."""
+    raise KeyboardInterrupt

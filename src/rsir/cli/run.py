@@ -1,0 +1,164 @@
+"""`rsir run`: from a log to a self-improved recommender."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rsir.cli import options as o
+from rsir.cli.output import Stopped, print_json, print_line, print_table
+from rsir.cli.progress import watching
+from rsir.config import load_config
+from rsir.data.read import read_log
+from rsir.errors import ConfigError, StoreError
+from rsir.run import Run, resume, run
+from rsir.store import RunStore
+
+Out = Annotated[
+    Path | None, typer.Option(help="run directory; default runs/<name of the log>", show_default=False)
+]
+
+
+def run_verb(
+    log: o.LogArgument = None,
+    out: Out = None,
+    rounds: Annotated[int | None, typer.Option(help="K: rounds of self-improvement")] = None,
+    model: Annotated[str | None, typer.Option(help="backbone", show_default=False)] = None,
+    seed: o.Seed = None,
+    resuming: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
+    device: o.Device = "auto",
+    no_control: Annotated[bool, typer.Option("--no-control", help="train no control beside")] = False,
+    user_column: o.UserColumn = None,
+    item_column: o.ItemColumn = None,
+    time_column: o.TimeColumn = None,
+    format_name: o.FormatName = None,
+    no_header: o.NoHeader = False,
+    separator: o.Separator = None,
+    file_order: o.FileOrder = False,
+    min_user_events: o.MinUserEvents = None,
+    min_item_events: o.MinItemEvents = None,
+    split: o.SplitKind = None,
+    config: o.ConfigFile = None,
+    set_: o.Set = None,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Train a recommender on LOG, let it teach itself, and report whether that helped.
+
+    Without LOG, users are simulated whose preferences are known.
+    """
+    flags = {
+        "recursion.rounds": rounds,
+        "recursion.control": False if no_control else None,
+        "model.name": model,
+        "seed": seed,
+        "split.kind": split,
+        **o.reading(user_column, item_column, time_column, format_name, no_header, separator),
+        **o.cleaning(file_order, min_user_events, min_item_events),
+    }
+    given = o.overrides(flags, set_)
+    folder = out or Path("runs") / (log.name.split(".")[0] if log else "quickstart")
+    try:
+        with watching(quiet) as watch:
+            if resuming:
+                refuse_changes(folder, log, config, given)
+                done = resume(folder, device=device, watch=watch)
+            else:
+                settings = load_config(config, given)
+                done = run(log, folder, config=settings, device=device, watch=watch)
+    except KeyboardInterrupt:
+        made = (folder / "data.json").is_file()
+        raise Stopped(
+            f"stopped; go on with: rsir run --resume --out {folder}" if made else "stopped; nothing was made"
+        ) from None
+    report = write_report(folder)
+    if as_json:
+        print_json(done.summary())
+    else:
+        print_summary(done, report)
+
+
+def refuse_changes(folder: Path, log: Path | None, file: Path | None, given: list[str]) -> None:
+    """Fail if a run cannot go on since other settings, or another log, are given than it has.
+
+    Raises:
+        ConfigError: names the first setting that differs.
+        StoreError: if there is no run, or the log is another one.
+    """
+    store = RunStore.open(folder)
+    config, differences = o.changed(store.config, file, given)
+    if differences:
+        name, old, new = differences[0]
+        raise ConfigError(
+            f"--resume goes on with the settings of the run, where {name} = {old!r}; given was {new!r}: "
+            "leave it out, or choose another --out"
+        )
+    if log is not None and read_log(log, config.data).fingerprint != store.data_facts["fingerprint"]:
+        raise StoreError(f"{folder} is a run of another log than {log}: choose another --out")
+
+
+def write_report(folder: Path) -> Path | None:
+    """The report of a finished run."""
+    try:
+        from rsir.report import write_report
+    except ImportError:
+        return None
+    return write_report(folder)
+
+
+def print_summary(done: Run, report: Path | None) -> None:
+    """The outcome in a table and a sentence."""
+    summary = done.summary()
+    cutoff = done.config.monitor.split("@")[1]
+    names = [f"ndcg@{cutoff}", f"recall@{cutoff}"]
+    if int(cutoff) not in done.config.evaluation.cutoffs:
+        names = [done.config.monitor]
+    heads = ["", "sequences", "admitted", *(f"{part} {name}" for part in ("valid", "test") for name in names)]
+    print_table([*heads, "seconds"], _rows(summary, names))
+    print_line()
+    print_line(verdict(summary, names[0]))
+    if summary["advice"]:
+        print_line(f"{summary['stop_reason']}: {summary['advice']}")
+    print_line(f"run: {done.folder}")
+    if report is not None:
+        print_line(f"report: {report}")
+
+
+def _rows(summary: dict[str, Any], names: list[str]) -> Iterator[list[object]]:
+    for arm in ("rounds", "control"):
+        for row in summary[arm]:
+            k = row["round"]
+            label = "base" if k == 0 else f"{'round' if arm == 'rounds' else 'control of round'} {k}"
+            chosen = " *" if arm == "rounds" and k == summary["chosen_round"] else ""
+            test = row["test"] or {}
+            figures = [*(row["valid"].get(name) for name in names), *(test.get(name) for name in names)]
+            yield [label + chosen, row["sequences"], row["admitted"], *figures, row["seconds"]]
+
+
+def verdict(summary: dict[str, Any], name: str) -> str:
+    """Whether self-improvement helped, in a sentence, with its interval."""
+    if len(summary["rounds"]) == 1:
+        return "The base alone: no round of self-improvement was made."
+    if summary["chosen_round"] == 0:
+        return "Self-improvement did not help: validation chose the base."
+    rival = "control" if "control" in summary["comparison"] else "base"
+    found = summary["comparison"].get(rival, {}).get(name)
+    if found is None:
+        return f"Validation chose round {summary['chosen_round']}."
+    against = "the control" if rival == "control" else "the base (no control was trained)"
+    low, high = found["low"], found["high"]
+    word = "helped" if low > 0 else "hurt" if high < 0 else "made no clear difference"
+    return f"Self-improvement {word}: test {name.upper()} {_gain(found)} against {against}."
+
+
+def _gain(found: dict[str, float]) -> str:
+    """The relative gain with its interval; the absolute one where the rival has 0."""
+    parts = [found[key] for key in ("relative", "relative_low", "relative_high")]
+    if all(part is not None and math.isfinite(part) for part in parts):
+        gain, low, high = (f"{100 * part:+.1f}" for part in parts)
+        return f"{gain} % [{low}, {high}]"
+    return f"{found['difference']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"

@@ -1,0 +1,109 @@
+"""The enriched data set of a trained run, for any other library to train on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import polars as pl
+import torch
+
+from rsir.acquire import acquisition_rule
+from rsir.config import Config
+from rsir.data.sequences import Sequences
+from rsir.data.synthetic import from_frame
+from rsir.errors import DataError
+from rsir.generate import generate
+from rsir.run import Run
+
+
+def enrich(
+    run: Run,
+    *,
+    round_index: int | None = None,
+    config: Config | None = None,
+    only_synthetic: bool = False,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> pl.DataFrame:
+    """One pass of generation, judgement and admission with a trained model of a run.
+
+    Only training events are read and written: held-out events cannot be in the result. Each
+    synthetic sequence stands under a user id of its own, `<user>#r<round>.<number>`, so that a
+    library that knows nothing of origins trains on it unchanged.
+
+    Args:
+        run: the run.
+        round_index: whose model generates; default the chosen round's.
+        config: its seed, generation and acquisition sections are read; default the run's.
+        only_synthetic: leave out the observed training events.
+        device: where to compute.
+        progress: called with (step, active rollouts).
+
+    Returns:
+        An event a row: `user_id` (text), `item_id` (as in the log), `timestamp`, `origin` ("observed" or
+        "synthetic") and `source_user` (as in the log). A synthetic sequence begins at the time of its
+        source's first event and takes one unit of the log's time an event; without times in the
+        log, `timestamp` counts the events of a sequence from 0.
+
+    Raises:
+        DataError: if the run has no such model, or an id of its log looks like one made here.
+    """
+    k = run.chosen_round() if round_index is None else round_index
+    model = run.model(k).to(device)
+    config = config or run.config
+    how, keys = config.generation, {"seed": config.seed, "round_index": k + 1}
+    observed = run.split().train
+    sources = _with_rounds(run, observed, k) if how.sources == "all" else observed
+    rollouts = generate(model, sources, how, **keys, device=device, progress=progress)
+    admission = acquisition_rule(config.acquisition, how.min_length).admit(rollouts, sources, **keys)
+    made = _frame(run, admission.sequences(rollouts, k + 1), "synthetic")
+    if only_synthetic:
+        return made
+    real = _frame(run, observed, "observed")
+    names = made["user_id"].unique(maintain_order=True)
+    twice = names.filter(names.is_in(real["user_id"].unique().implode()))
+    if len(twice):
+        raise DataError(f"user id {twice[0]!r} of the log is one a synthetic sequence would get: rename it")
+    return pl.concat([real, made])
+
+
+def _with_rounds(run: Run, observed: Sequences, last: int) -> Sequences:
+    """D_k: the observed sequences and what rounds 1 … k admitted."""
+    data = observed
+    for k in range(1, last + 1):
+        admitted = from_frame(run.store.arm("rounds", k).frame("synthetic"), run.interactions, data)
+        data = Sequences.concat([data, admitted])
+    return data
+
+
+def _frame(run: Run, data: Sequences, origin: str) -> pl.DataFrame:
+    """Sequences as events with external ids."""
+    log, row = run.interactions, data.events.row
+    source = log.users.ids_of(data.user)
+    names = source.cast(pl.String).alias("user_id")
+    if origin == "synthetic":
+        number = pl.int_range(pl.len()).over("user_id").cast(pl.String)
+        rounds = pl.Series("round", data.round_index.numpy()).cast(pl.String)
+        made = pl.concat_str("user_id", pl.lit("#r"), "round", pl.lit("."), number)
+        names = pl.DataFrame([names, rounds]).select(made.alias("user_id"))["user_id"]
+    events = pl.Series(row.numpy())
+    return pl.DataFrame(
+        {
+            "user_id": names.gather(events),
+            "item_id": log.items.ids_of(data.events.values),
+            "timestamp": _times(run, data, origin),
+            "origin": pl.repeat(origin, len(events), eager=True),
+            "source_user": source.gather(events),
+        }
+    )
+
+
+def _times(run: Run, data: Sequences, origin: str) -> pl.Series:
+    """Times of observed training events; invented ones for synthetic sequences."""
+    log, row, place = run.interactions, data.events.row, data.events.position
+    if log.time is None:
+        return pl.Series(place.numpy())
+    first = log.ragged.offsets[data.user[row]]
+    time = log.time[first + place] if origin == "observed" else log.time[first] + place
+    series = pl.Series(time.numpy())
+    return series.cast(pl.Datetime("us", "UTC")) if log.time_is_date else series
