@@ -198,13 +198,16 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
+        if isinstance(first["input"], dict):
+            name = ".".join([name, *list(first["input"])[:1]])
         return f"unknown setting {name!r}: did you mean {_nearest(name)!r}? See `rsir config show`"
     if first["type"] in ("model_type", "model_attributes_type"):
         return (
             f"{name} = {first['input']!r} is a section: set one of its keys, as in {_nearest(name + '.')}=…"
         )
     rule = first["msg"].removeprefix("Value error, ")
-    return f"impossible value {name} = {first['input']!r}: {rule[0].lower() + rule[1:]}"
+    given = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
+    return f"impossible value {name}{given}: {rule[0].lower() + rule[1:]}"
 
 
 def _nearest(name: str) -> str:
