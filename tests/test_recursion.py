@@ -33,6 +33,7 @@ TINY = [
     "model.dropout=0.2",
     "training.batch_size=32",
     "training.learning_rate=5e-3",
+    "training.min_period=4",
     "training.max_periods=4",
     "training.patience=2",
     "generation.num_rollouts=2",

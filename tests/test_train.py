@@ -13,7 +13,7 @@ from rsir.errors import DataError
 from rsir.evaluate import evaluate
 from rsir.models.sasrec import SASRec, SASRecConfig
 from rsir.ragged import Ragged
-from rsir.train import Fit, Look, TrainingConfig, fit, updates_per_pass
+from rsir.train import Fit, Look, TrainingConfig, fit, period_of
 
 V = 12
 SMALL = SASRecConfig(dim=16, num_heads=1, dropout=0.1, max_length=10)
@@ -54,7 +54,7 @@ def train(config: TrainingConfig, model: SASRec | None = None, **options: Any) -
     return model, fit(model, data, config, validate, seed=3, **options)
 
 
-FAST = TrainingConfig(batch_size=32, learning_rate=5e-3, max_periods=12, patience=4)
+FAST = TrainingConfig(batch_size=32, learning_rate=5e-3, min_period=1, max_periods=12, patience=4)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,9 @@ def test_learns_a_ring(change: dict[str, Any]) -> None:
 
 def test_softmax_reaches_the_known_entropy() -> None:
     """The loss cannot fall below the entropy of the walk, and comes near it."""
-    _, result = train(TrainingConfig(batch_size=32, learning_rate=5e-3, max_periods=25, patience=25))
+    _, result = train(
+        TrainingConfig(batch_size=32, learning_rate=5e-3, max_periods=25, patience=25, min_period=1)
+    )
     entropy = -(0.8 * torch.tensor(0.8).log() + 0.2 * torch.tensor(0.2).log())
     assert float(entropy) - 0.1 < result.looks[-1].loss < float(entropy) + 0.25
 
@@ -115,7 +117,7 @@ def test_a_budget_makes_exactly_so_many_updates_whatever_validation_says() -> No
 
 
 def test_patience_counts_periods_without_a_better_figure() -> None:
-    _, result = train(TrainingConfig(batch_size=32, learning_rate=1e-9, patience=3))
+    _, result = train(TrainingConfig(batch_size=32, learning_rate=1e-9, patience=3, min_period=1))
     assert result.ended == "patience"
     best = next(look.period for look in result.looks if look.updates == result.best_updates)
     assert len(result.looks) == best + 3
@@ -165,7 +167,7 @@ def test_a_weight_of_zero_is_as_good_as_absence() -> None:
 
     def grads(rows: Sequences, weight: Tensor | None) -> list[Tensor]:
         model = new_model(SASRecConfig(dim=16, num_heads=1, dropout=0, max_length=10))
-        config = TrainingConfig(batch_size=1000, max_periods=1, learning_rate=1e-3)
+        config = TrainingConfig(batch_size=1000, max_periods=1, min_period=1, learning_rate=1e-3)
         fit(model, rows, config, lambda _: {"ndcg@10": 0.0}, seed=1, weight=weight, progress=looks.append)
         return [parameter.detach() for parameter in model.parameters()]
 
@@ -203,7 +205,7 @@ def test_batches_of_every_prefix() -> None:
         for history, target in zip(batch.histories.tolists(), batch.target.tolist(), strict=True)
     }
     assert seen == {((1,), 2), ((1, 2), 3), ((5,), 6)}
-    assert updates_per_pass(data, TrainingConfig(batch_size=2, targets="last"), 5) == 2
+    assert period_of(data, TrainingConfig(batch_size=2, targets="last", min_period=1), 5) == 2
 
 
 def test_each_pass_has_its_own_order_and_every_row_once() -> None:

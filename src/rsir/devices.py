@@ -31,6 +31,18 @@ def resolve_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
+def resolve_precision(name: str, device: torch.device | str) -> str:
+    """What "auto" is: "bfloat16" where the device multiplies it natively, else "float32"."""
+    if name != "auto":
+        return name
+    if torch.device(device).type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        native = any(getattr(torch.cpu, test, lambda: False)() for test in tests)
+    return "bfloat16" if native else "float32"
+
+
 def peak_rss_bytes() -> int:
     """The largest resident memory of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -10,6 +10,7 @@ asked for again, so a run that was stopped goes on with the same numbers.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import asdict
 from enum import StrEnum
@@ -36,7 +37,7 @@ from rsir.models import build_model, describe_model
 from rsir.models.base import SequenceModel
 from rsir.rng import generator_seed
 from rsir.store import ArmFolder, RunStore, write_json
-from rsir.train import fit, updates_per_pass
+from rsir.train import fit, period_of
 from rsir.watch import Watch
 
 
@@ -119,7 +120,7 @@ class _Recursion:
         self.device, self.watch, self.truth = device, watch, truth
         self.started = time.perf_counter()
         self.counts = split.train.item_counts()
-        self.period = updates_per_pass(split.train, config.training, config.model.max_length)
+        self.period = period_of(split.train, config.training, config.model.max_length)
 
     def enrich(self, k: int, data: Sequences) -> Sequences:
         """Generate round k's rollouts from `data` with the model before, judge, and admit."""
@@ -247,7 +248,9 @@ class _Recursion:
         names = [f"{name}@{k}" for k in self.config.evaluation.cutoffs for name in ("ndcg", "recall")]
         return {
             rival: {
-                name: asdict(paired_bootstrap(other.values(name), mine.values(name), seed=self.config.seed))
+                name: _finite(
+                    asdict(paired_bootstrap(other.values(name), mine.values(name), seed=self.config.seed))
+                )
                 for name in names
             }
             for rival, other in rivals.items()
@@ -328,6 +331,14 @@ def data_facts(data: Sequences) -> dict[str, Any]:
         "mean_length": float(lengths.double().mean()),
         "median_length": float(lengths.double().median()),
         "items_seen": int((data.item_counts() > 0).sum()),
+    }
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """None for what is undefined, such as a gain relative to 0: JSON has no NaN."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
     }
 
 

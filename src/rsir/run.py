@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import torch
 
+from rsir.acquire import acquisition_rule
 from rsir.config import Config, load_config
 from rsir.data.describe import describe
 from rsir.data.interactions import Interactions
@@ -17,7 +18,7 @@ from rsir.data.read import ReadConfig, from_frame, read_log
 from rsir.data.simulate import simulate
 from rsir.data.splits import Split, split
 from rsir.data.truth import Truth
-from rsir.devices import environment, peak_rss_bytes, resolve_device
+from rsir.devices import environment, peak_rss_bytes, resolve_device, resolve_precision
 from rsir.errors import ConfigError, DataError
 from rsir.models import build_model
 from rsir.models.base import SequenceModel
@@ -25,6 +26,7 @@ from rsir.models.ranking import top_items
 from rsir.ragged import Ragged
 from rsir.recursion import recurse
 from rsir.store import RunStore, refuse_used, write_json
+from rsir.train import updates_per_pass
 from rsir.watch import Watch
 
 
@@ -132,7 +134,8 @@ class Run:
     ) -> tuple[Ragged, str, pl.Series]:
         if users is not None:
             index = self.interactions.users.index_of(list(users))
-            rows, label, names = self.interactions.ragged.select(index), "user", pl.Series(list(users))
+            rows, label = self.interactions.ragged.select(index), "user"
+            names = self.interactions.users.ids_of(index)
         else:
             given = [list(history) for history in histories or ()]
             if not given or not all(given):
@@ -210,11 +213,11 @@ def run(
         values = {**config.model_dump(), "recursion": {**config.recursion.model_dump(), "rounds": rounds}}
         config = load_config(base=values)
     where, watch = resolve_device(device), watch or Watch()
+    config = _resolved(config, where)
     refuse_used(Path(out))
     interactions, truth = open_log(log, config)
-    for note in interactions.notes:
-        watch.note(note)
     cut = split(interactions, config.split)
+    refuse_untrainable(cut, config)
     facts = {
         "users": len(interactions.users),
         "items": len(interactions.items),
@@ -228,6 +231,8 @@ def run(
     if truth is not None:
         facts["simulated"] = True
     store = RunStore.create(out, config, interactions, facts, environment(where), truth)
+    for note in interactions.notes:
+        watch.note(note)
     return _go(Run(store), cut, truth, where, watch)
 
 
@@ -244,6 +249,17 @@ def resume(folder: str | Path, *, device: str = "auto", watch: Watch | None = No
     return _go(opened, opened.split(), opened.store.truth(), where, watch or Watch())
 
 
+def refuse_untrainable(cut: Split, config: Config) -> None:
+    """Fail before anything is made where training or admission would fail later.
+
+    Raises:
+        DataError: if no training sequence has two events.
+        ConfigError: if the acquisition rule and its cap do not fit.
+    """
+    updates_per_pass(cut.train, config.training, config.model.max_length)
+    acquisition_rule(config.acquisition)
+
+
 def open_log(log: Any, config: Config) -> tuple[Interactions, Truth | None]:
     """A log from a path or a table; without one, simulated users and the truth about them."""
     if log is None:
@@ -252,6 +268,13 @@ def open_log(log: Any, config: Config) -> tuple[Interactions, Truth | None]:
     if isinstance(log, str | Path):
         return read_log(log, config.data), None
     return from_frame(log, config.data), None
+
+
+def _resolved(config: Config, device: torch.device) -> Config:
+    """The configuration with "auto" replaced by what it means on this device."""
+    precision = resolve_precision(config.training.score_precision, device)
+    training = config.training.model_copy(update={"score_precision": precision})
+    return config.model_copy(update={"training": training})
 
 
 def _go(opened: Run, cut: Split, truth: Truth | None, device: torch.device, watch: Watch) -> Run:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rsir.data.batches import Batch, TrainingRows
 from rsir.data.sequences import Sequences
+from rsir.devices import resolve_precision
 from rsir.losses import bce_loss, gbce_beta, sampled_softmax_loss, softmax_loss
 from rsir.models.base import SequenceModel
 from rsir.rng import generator_seed
@@ -51,9 +52,14 @@ class TrainingConfig(Settings):
     ema: float | None = Field(
         None, gt=0, lt=1, description="judge and keep a running mean of the weights with this decay"
     )
-    max_periods: int = Field(200, ge=1, description="passes over the observed data at most")
-    patience: int = Field(10, ge=1, description="periods without a better validation figure before stopping")
-    bfloat16: bool = Field(False, description="multiply scores in bfloat16")
+    min_period: int = Field(
+        40, ge=1, description="a period, at whose end validation is looked at, is one pass or so many updates"
+    )
+    max_periods: int = Field(200, ge=1, description="periods at most")
+    patience: int = Field(8, ge=1, description="periods without a better validation figure before stopping")
+    score_precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the full softmax's products; auto: bfloat16 where the device has it"
+    )
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,7 @@ def fit(
         seed: fixes order, dropout and negatives.
         monitor: the metric that early stopping follows; higher is better.
         weight: float (S,), weight of each sequence in the loss; None: all 1.
-        period: updates between two looks; None: one pass over `data`.
+        period: updates between two looks; None: as `period_of(data, …)`.
         budget: make exactly this many updates, without early stopping (the control arm).
         device: where to train.
         checkpoint: where progress is kept, to go on after a stop.
@@ -164,9 +170,10 @@ def fit(
         return run.finish(ended)
 
 
-def updates_per_pass(data: Sequences, config: TrainingConfig, max_length: int) -> int:
-    """Updates in one pass over `data`; the period of every arm, taken from the observed data."""
-    return -(-len(TrainingRows.build(data, max_length, config.targets)) // config.batch_size)
+def period_of(data: Sequences, config: TrainingConfig, max_length: int) -> int:
+    """Updates in a period: one pass over `data` but not too few. The observed data's is every arm's."""
+    rows = len(TrainingRows.build(data, max_length, config.targets))
+    return max(config.min_period, -(-rows // config.batch_size))
 
 
 class _Training:
@@ -186,7 +193,7 @@ class _Training:
         self.model, self.config, self.seed, self.device = model.to(device), config, seed, device
         self.rows = TrainingRows.build(data, model.max_length, config.targets, weight)
         self.per_pass = -(-len(self.rows) // config.batch_size)
-        self.period, self.budget = period or self.per_pass, budget
+        self.period, self.budget = period or max(config.min_period, self.per_pass), budget
         self.normaliser = self.rows.num_predictions / self.per_pass
         self.loss = Objective(config, data, device)
         self.optimizer = torch.optim.AdamW(
@@ -324,13 +331,15 @@ class Objective:
 
     def __init__(self, config: TrainingConfig, data: Sequences, device: torch.device | str) -> None:
         self.config, self.num_items = config, data.num_items
+        self.bfloat16 = resolve_precision(config.score_precision, device) == "bfloat16"
         self.popularity = data.item_counts().float().clamp(min=1).to(device) if config.log_q else None
 
     def __call__(self, hidden: Tensor, vectors: Tensor, batch: Batch, normaliser: float) -> Tensor:
         """The loss of one batch; a scalar."""
         config, args = self.config, (hidden, vectors, batch.target, batch.weight, normaliser)
         if config.loss == "softmax":
-            return softmax_loss(*args, label_smoothing=config.label_smoothing, bfloat16=config.bfloat16)
+            smoothing = config.label_smoothing
+            return softmax_loss(*args, label_smoothing=smoothing, bfloat16=self.bfloat16)
         negatives = self._draw(hidden.shape[0], hidden.device)
         if config.loss == "sampled_softmax":
             log_q = None if self.popularity is None else self.popularity.log()

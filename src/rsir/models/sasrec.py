@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,7 +23,7 @@ class SASRecConfig(Settings):
     """The network's shape."""
 
     name: Literal["sasrec"] = Field("sasrec", description="which backbone")
-    dim: int = Field(128, ge=1, description="width D of states and item vectors")
+    dim: int = Field(64, ge=1, description="width D of states and item vectors")
     num_blocks: int = Field(2, ge=1, description="attention blocks")
     num_heads: int = Field(2, ge=1, description="attention heads; divides dim")
     ffn_factor: int = Field(1, ge=1, description="width of the feed-forward layer over dim")
@@ -40,6 +40,12 @@ class SASRecConfig(Settings):
     cosine: float | None = Field(
         None, gt=0, description="score by cosine times this scale instead of inner product"
     )
+
+    @model_validator(mode="after")
+    def _possible(self) -> SASRecConfig:
+        if self.dim % self.num_heads:
+            raise ValueError(f"dim is {self.dim}; it must be a multiple of num_heads ({self.num_heads})")
+        return self
 
 
 class SASRec(SequenceModel):
