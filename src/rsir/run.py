@@ -26,7 +26,7 @@ from rsir.models.ranking import top_items
 from rsir.ragged import Ragged
 from rsir.recursion import recurse
 from rsir.store import RunStore, refuse_used, write_json
-from rsir.train import updates_per_pass
+from rsir.train import period_of
 from rsir.watch import Watch
 
 
@@ -256,7 +256,7 @@ def refuse_untrainable(cut: Split, config: Config) -> None:
         DataError: if no training sequence has two events.
         ConfigError: if the acquisition rule and its cap do not fit.
     """
-    updates_per_pass(cut.train, config.training, config.model.max_length)
+    period_of(cut.train, config.training, config.model.max_length)
     acquisition_rule(config.acquisition)
 
 
