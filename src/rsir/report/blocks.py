@@ -104,7 +104,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Step:
-    """One item of a rollout: rank at its check (0: start or no check), from the user's own items or not."""
+    """One item of a rollout: rank at its check (0: start or no check), whether it is in the source."""
 
     item: str
     rank: int

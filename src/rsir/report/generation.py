@@ -36,7 +36,7 @@ OUTCOMES: dict[str, tuple[str, Colour]] = {
     "known": ("already in the data", "sky"),
     "duplicate": ("duplicate", "purple"),
 }
-SHOWN_EXAMPLES, SHOWN_ITEMS, FEWEST_CHECKS = 6, 16, 30
+SHOWN_EXAMPLES, SHOWN_ITEMS, FEWEST_CHECKS = 6, 16, 100
 
 
 def acceptance_section(view: View) -> Section | None:
@@ -203,8 +203,8 @@ def _varied(frame: pl.DataFrame) -> pl.DataFrame:
 def _example(view: View, row: dict[str, list[str]]) -> Example:
     source = _source_items(view, int(row["round"]), int(row["source"]))  # type: ignore[call-overload]
     leaked = _leaked(view.truth, row) if view.truth is not None else [False] * len(row["items"])
-    along = zip(row["items"], row["rank"], row["own"], leaked, strict=True)
-    steps = [Step(str(item), int(rank), bool(own), leak) for item, rank, own, leak in along]
+    along = zip(row["items"], row["rank"], leaked, strict=True)
+    steps = [Step(str(item), int(rank), str(item) in source, leak) for item, rank, leak in along]
     return Example(
         user=str(row["user"]),
         round_index=int(row["round"]),  # type: ignore[call-overload]

@@ -130,11 +130,12 @@ def _figure(figure: Figure, name: str) -> str:
 
 def _examples(examples: Examples) -> str:
     leaked = any(step.leaked for example in examples.examples for step in example.steps)
-    key = '<span class="item own">own item</span><span class="item">explored item<sup>rank</sup></span>'
+    key = '<span class="item own">item of the source</span>'
+    key += '<span class="item">explored item<sup>rank</sup></span>'
     if leaked:
         key += '<span class="item leaked">off the true preferences</span>'
     body = "\n".join(_example(example) for example in examples.examples)
-    return f'<div class="legend chips">{key}</div>\n{body}'
+    return f'<div class="legend">{key}</div>\n{body}'
 
 
 def _example(example: Example) -> str:
@@ -143,9 +144,14 @@ def _example(example: Example) -> str:
     return (
         f'<div class="example"><p><b>{escape(example.user)}</b> · round {example.round_index} · '
         f"ended by {escape(example.stop_reason)}</p>\n"
-        f'<div class="chips"><span class="name">source</span>{source}{_more(example.source_cut)}</div>\n'
-        f'<div class="chips"><span class="name">rollout</span>{steps}{_more(example.steps_cut)}</div></div>'
+        + _chips("source", source + _more(example.source_cut))
+        + _chips("rollout", steps + _more(example.steps_cut))
+        + "</div>"
     )
+
+
+def _chips(name: str, items: str) -> str:
+    return f'<div class="chips"><span class="name">{name}</span><div>{items}</div></div>\n'
 
 
 def _more(cut: int) -> str:

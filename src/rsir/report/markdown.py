@@ -83,7 +83,7 @@ def _table(table: Table) -> str:
 
 
 def _examples(examples: Examples) -> str:
-    legend = "Items in bold are the user's own, the others explored; the rank at acceptance in brackets."
+    legend = "Items in bold are in the source, the others explored; the rank at acceptance in brackets."
     columns = ("user", "source", "rollout", "ended by")
     rows = [" | ".join(_example(example)) for example in examples.examples]
     head = [" | ".join(columns), " | ".join(["---"] * len(columns))]

@@ -21,6 +21,8 @@ COLOURS: dict[str, str] = {
 """Okabe and Ito's palette, distinguishable with any colour vision, and two greys."""
 INK, FAINT, GRID, PAPER = "#24292f", "#57606a", "#e1e4e8", "#fefefe"
 VARIABLES = {**COLOURS, "ink": INK, "faint": FAINT, "grid": GRID, "paper": PAPER}
+LARGEST = 1.4
+"""A panel grows to this many times its size where there is room."""
 MARKERS = {"rounds": "o", "control": "s", "synthetic": "o", "base": "D", "pale": "^"}
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -73,10 +75,10 @@ def draw(panel: Panel, name: str) -> str:
 def _size(panel: Panel) -> tuple[float, float]:
     """Inches; rows of bars and intervals need height, not width."""
     if isinstance(panel, BarPanel):
-        return 6.4, 0.95 + 0.34 * len(panel.labels)
+        return 4.6, 0.95 + 0.3 * len(panel.labels)
     if isinstance(panel, IntervalPanel):
-        return 4.4, 1.0 + 0.3 * len(panel.labels)
-    return 3.6, 2.6
+        return 4.2, 1.0 + 0.28 * len(panel.labels)
+    return 3.1, 2.35
 
 
 def _lines(axes: Any, panel: LinePanel) -> None:
@@ -92,12 +94,14 @@ def _lines(axes: Any, panel: LinePanel) -> None:
             *panel.ring, "o", markersize=11, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.3
         )
     if panel.whole_x:
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
     if panel.percent:
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+        low, high = axes.get_ylim()
+        decimals = 0 if high - low > 0.05 else 1
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals, symbol=" %"))
     if panel.from_zero:
         axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     axes.margins(x=0.06)
 
 
@@ -124,7 +128,7 @@ def _bars(axes: Any, panel: BarPanel) -> None:
     axes.set_yticks(list(places), panel.labels)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, 0, symbol=" %"))
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
 
@@ -152,7 +156,14 @@ def _inline(svg: str, title: str, name: str) -> str:
     svg = re.sub(r'\s(xmlns(:\w+)?|version)="[^"]*"', "", svg).replace("xlink:href", "href")
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\1{name}-", svg)
-    svg = re.sub(r'<svg width="[^"]*" height="[^"]*"', f'<svg role="img" aria-label="{title}"', svg, count=1)
+    svg = re.sub(
+        r'<svg width="([\d.]+)pt" height="[^"]*"',
+        lambda size: (
+            f'<svg role="img" aria-label="{title}" style="max-width:{LARGEST * float(size[1]):.0f}pt"'
+        ),
+        svg,
+        count=1,
+    )
     for variable, colour in VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")
     return svg.strip()

@@ -14,6 +14,9 @@ from rsir.report.numbers import NONE, count, figure, gain, signed
 from rsir.report.verdict import PARTS, compare, label
 from rsir.report.view import Arm, Contrast, View
 
+FEWEST_USERS = 20
+"""Users a bucket needs for an interval."""
+
 
 def outcome_section(view: View) -> Section | None:
     """Base, chosen round and control on test and validation."""
@@ -27,16 +30,20 @@ def outcome_section(view: View) -> Section | None:
     if k in view.control:
         arms.append((f"control {k}", view.control[k]))
     metrics = (view.ndcg, view.recall, f"coverage@{view.cutoff}")
-    columns = ("", *(f"test {label(m)}" for m in metrics), *(f"valid. {label(m)}" for m in metrics))
-    rows = tuple(
-        (name, *(figure(arm.tested(m)) for m in metrics), *(figure(arm.valid(m)) for m in metrics))
+    cells = [
+        (part, name, *(figure(take(metric)) for metric in metrics))
+        for part in ("test", "validation")
         for name, arm in arms
-    )
-    strong = frozenset({[name for name, _ in arms].index(name) for name, _ in arms if "chosen" in name})
+        for take in (arm.tested if part == "test" else arm.valid,)
+        if part == "validation" or arm.test
+    ]
+    strong = frozenset(place for place, row in enumerate(cells) if "chosen" in row[1])
+    columns = ("split", "model", *map(label, metrics))
     note = "Coverage is the share of the catalogue recommended to at least one user."
-    if k and not view.chosen:
-        note += f" A dash: the test split was not read for round {k} or its control."
-    return Section("Outcome", (Table(columns, rows, strong=strong), Text(note, quiet=True)))
+    if k and not view.rounds[k].test:
+        note += f" The test split was not read for round {k} or its control."
+    table = Table(columns, tuple(cells), wide=frozenset({0, 1}), strong=strong)
+    return Section("Outcome", (table, Text(note, quiet=True)))
 
 
 def curves_section(view: View) -> Section | None:
@@ -134,7 +141,8 @@ def bucket_section(view: View) -> Section | None:
     intro = (
         f"{label(view.ndcg)} of {contrast.name_b} minus {contrast.name_a} on {part}, by events in the "
         "history and by training events of the target. Points right of zero are gains. Each interval is for "
-        "its own bucket; with this many, one may leave zero by chance."
+        f"its own bucket; with this many, one may leave zero by chance. Buckets of fewer than {FEWEST_USERS} "
+        "users have none."
     )
     if not contrast.controlled:
         intro += " The base is no control: these differences cannot be put down to the synthetic data."
@@ -154,6 +162,11 @@ class _Bucket:
     name: str
     compared: dict[str, Any]
 
+    @property
+    def enough(self) -> bool:
+        """Whether resampling its users means something."""
+        return bool(self.compared["cases"] >= FEWEST_USERS)
+
     def cells(self, unit: str) -> tuple[str, ...]:
         """A row of the table."""
         c = self.compared
@@ -161,7 +174,7 @@ class _Bucket:
             (figure(c["mean_a"]), figure(c["mean_b"])),
             f"{signed(c['low'])} to {signed(c['high'])}",
         )
-        gains = (signed(c["difference"]), interval, gain(c["relative"]))
+        gains = (signed(c["difference"]), interval if self.enough else "too few", gain(c["relative"]))
         return (f"{self.name} {unit}", count(c["cases"]), *means, *gains)
 
 
@@ -179,6 +192,7 @@ def _buckets(contrast: Contrast, by: str, view: View) -> list[_Bucket]:
 
 
 def _panel(title: str, buckets: list[_Bucket], metric: str) -> IntervalPanel:
+    buckets = [bucket for bucket in buckets if bucket.enough]
     middle, low, high = (
         tuple(bucket.compared[key] for bucket in buckets) for key in ("difference", "low", "high")
     )

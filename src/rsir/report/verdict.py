@@ -126,12 +126,14 @@ def _base_kept(view: View) -> Answer:
     """No round beat the base on validation."""
     k, contrast = view.shown, view.contrast
     assert contrast is not None
+    rival = "its control" if contrast.controlled else "the base"
     mine, base = view.rounds[k].valid(view.config.monitor), view.rounds[0].valid(view.config.monitor)
     compared = compare(contrast, view.ndcg, view.config.seed)
     lines = (
         f"No round was better than the base on validation, so the base is kept. The best one, round {k}, "
         f"reached {label(view.config.monitor)} {figure(mine)} there; the base has {figure(base)}.",
-        f"Round {k} against the {contrast.name_a}, {describe_comparison(view.ndcg, compared, 'validation')}",
+        f"Round {k} against {rival}, {describe_comparison(view.ndcg, compared, 'validation')}",
+        *_better_control(view),
         "The test split was read for the base alone.",
         _advice(view),
         _seeds(view),
@@ -193,6 +195,19 @@ def _control(view: View, k: int) -> str:
     return (
         f"The control is control {k}: {start}, the same number of updates in round {k} ({updates}) and of "
         "looks at validation, no synthetic data."
+    )
+
+
+def _better_control(view: View) -> tuple[str, ...]:
+    """What a control better than the base says."""
+    best = max(view.control.values(), key=lambda arm: arm.record["valid"][view.config.monitor], default=None)
+    if best is None or (best.valid(view.config.monitor) or 0) <= (
+        view.rounds[0].valid(view.config.monitor) or 0
+    ):
+        return ()
+    return (
+        f"Control {best.index}, trained on without synthetic data, is better than the base there "
+        f"({figure(best.valid(view.config.monitor))}): longer training alone helps.",
     )
 
 
