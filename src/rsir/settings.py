@@ -17,4 +17,4 @@ class Settings(BaseModel):
     description is what `rsir config show` prints.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)

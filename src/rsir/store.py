@@ -39,6 +39,11 @@ from rsir.errors import ModelError, StoreError
 FORMAT = 1
 """Version of the directory's form."""
 
+_REFUSALS = (OSError, SafetensorError, pl.exceptions.PolarsError)
+"""How the libraries say that the system refuses to write."""
+_RECORD = {"round", "origin", "sequences", "admitted", "updates", "seconds", "valid"}
+"""What the record of a round holds at least."""
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
@@ -54,7 +59,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         with open(part, "rb") as written:
             os.fsync(written.fileno())
         os.replace(part, path)
-    except (OSError, SafetensorError, pl.exceptions.PolarsError) as error:
+    except _REFUSALS as error:
         raise StoreError(f"{path} cannot be written: {_reason(error)}") from None
     finally:
         part.unlink(missing_ok=True)
@@ -125,10 +130,10 @@ class RunStore:
             if folder.exists():
                 folder.rmdir()
             os.rename(part, folder)
-        except OSError as error:
+        except BaseException as error:
             if part is not None:
                 shutil.rmtree(part, ignore_errors=True)
-            if isinstance(error, StoreError):
+            if isinstance(error, StoreError) or not isinstance(error, _REFUSALS):
                 raise
             raise StoreError(f"run directory {folder} cannot be made: {_reason(error)}") from None
         return cls(folder)
@@ -243,7 +248,10 @@ class ArmFolder:
 
     def record(self) -> dict[str, Any]:
         """What the round was and gave."""
-        return dict(read_json(self.folder / "round.json"))
+        record = read_json(self.folder / "round.json")
+        if not isinstance(record, dict) or not record.keys() >= _RECORD:
+            raise StoreError(f"{self.folder / 'round.json'} is no record: the run directory is damaged")
+        return record
 
     def test(self) -> dict[str, Any] | None:
         """Figures on the test split, or None if it was not read."""
@@ -366,8 +374,9 @@ def load_weights(path: Path, model: nn.Module) -> None:
 
 def refuse_used(folder: Path) -> None:
     """Fail where a new run directory cannot be made."""
-    if folder.is_file():
-        raise StoreError(f"{folder} is a file: choose another --out")
+    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not above.is_dir():
+        raise StoreError(f"{above} is a file: choose another --out")
     if folder.is_dir() and any(folder.iterdir()):
         what = "holds a run: go on with --resume" if (folder / "data.json").is_file() else "is not empty:"
         raise StoreError(f"{folder} {what}{' or' if what.endswith('resume') else ''} choose another --out")

@@ -25,7 +25,7 @@ app = typer.Typer(help="Look at a log, simulate one, fetch a public one.", no_ar
 
 @app.command("describe")
 def describe_verb(
-    log: Annotated[Path, typer.Argument(help="log of events", show_default=False)],
+    log: Annotated[Path, typer.Argument(metavar="LOG", help="log of events", show_default=False)],
     user_column: o.UserColumn = None,
     item_column: o.ItemColumn = None,
     time_column: o.TimeColumn = None,
@@ -81,7 +81,7 @@ def simulate_verb(
 
 @app.command("fetch")
 def fetch_verb(
-    name: Annotated[str, typer.Argument(help="see rsir data list", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="see rsir data list", show_default=False)],
     out: Annotated[Path, typer.Option(help="folder for the files")] = Path("data"),
     mirror: Annotated[str | None, typer.Option(help="address of a folder with the archive")] = None,
     as_json: o.Json = False,

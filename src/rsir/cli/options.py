@@ -13,9 +13,10 @@ from rsir.config import Config, describe_config, load_config
 from rsir.errors import ConfigError
 
 LogArgument = Annotated[
-    Path | None, typer.Argument(help="log of events; without one, users are simulated", show_default=False)
+    Path | None,
+    typer.Argument(metavar="LOG", help="log of events; without one, users are simulated", show_default=False),
 ]
-RunArgument = Annotated[Path, typer.Argument(help="a run directory", show_default=False)]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="a run directory", show_default=False)]
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", help="settings: a TOML, JSON or YAML file", show_default=False)
 ]

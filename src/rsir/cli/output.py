@@ -42,7 +42,7 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[object]], title: s
         numbers = all(isinstance(row[place], int | float | None) for row in rows)
         table.add_column(head, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(_escaped(shown(value)) for value in row))
+        table.add_row(*(_escaped(_figure(value)) for value in row))
     _console().print(table)
 
 
@@ -70,6 +70,13 @@ def shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.0f}" if value.is_integer() and abs(value) >= 10 else f"{value:.4g}"
     return str(value)
+
+
+def _figure(value: object) -> str:
+    """A value in a table: four decimals where they matter."""
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < 10 else f"{value:,.1f}"
+    return shown(value)
 
 
 def _console() -> Console:

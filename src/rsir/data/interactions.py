@@ -104,7 +104,7 @@ class Interactions:
             for name, frame in zip(_FILES, frames, strict=False):
                 frame.write_parquet(folder / name)
             (folder / _FILES[-1]).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
+        except (OSError, pl.exceptions.PolarsError) as error:
             raise StoreError(f"{folder}: the log cannot be written ({_first_line(error)})") from error
 
     @classmethod
