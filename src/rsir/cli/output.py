@@ -55,6 +55,8 @@ def print_facts(facts: Mapping[str, Any], indent: int = 0) -> None:
             print_facts(value, indent + 2)
         elif isinstance(value, list | tuple):
             print_line(f"{head}: {'; '.join(map(shown, value)) or 'none'}")
+        elif name.endswith("_bytes") and isinstance(value, int):
+            print_line(f"{head.removesuffix(' bytes')}: {value / 2**30:.2f} GiB")
         else:
             print_line(f"{head}: {shown(value)}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import (
@@ -15,7 +16,6 @@ from rich.progress import (
     Task,
     TaskID,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.progress import TextColumn as Words
 from rich.text import Text
@@ -31,6 +31,14 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         unit = task.fields["unit"]
         return Text(f"{task.speed:,.0f} {unit}/s" if task.speed else unit, style="dim")
+
+
+class _Left(ProgressColumn):
+    """The time left, where the end is known."""
+
+    def render(self, task: Task) -> Text:
+        left = task.time_remaining
+        return Text("" if left is None else f"at most {timedelta(seconds=int(left))} left")
 
 
 class Lines(Watch):
@@ -71,9 +79,10 @@ def watching(quiet: bool) -> Iterator[Watch]:
     if quiet or not sys.stderr.isatty():
         yield Watch() if quiet else Lines()
         return
-    columns = (Words("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate())
-    times = (TimeElapsedColumn(), Words("left at most"), TimeRemainingColumn())
-    with Progress(*columns, *times, console=Console(stderr=True), transient=True) as progress:
+    columns = (Words("{task.description}"), BarColumn(20), MofNCompleteColumn(), _Rate())
+    with Progress(
+        *columns, TimeElapsedColumn(), _Left(), console=Console(stderr=True), transient=True
+    ) as progress:
         yield Bars(progress)
 
 

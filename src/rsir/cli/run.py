@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +14,9 @@ from rsir.cli.progress import watching
 from rsir.config import load_config
 from rsir.data.read import read_log
 from rsir.errors import ConfigError, StoreError
+from rsir.report import write_report
+from rsir.report.verdict import answer
+from rsir.report.view import View
 from rsir.run import Run, resume, run
 from rsir.store import RunStore
 
@@ -101,64 +103,33 @@ def refuse_changes(folder: Path, log: Path | None, file: Path | None, given: lis
         raise StoreError(f"{folder} is a run of another log than {log}: choose another --out")
 
 
-def write_report(folder: Path) -> Path | None:
-    """The report of a finished run."""
-    try:
-        from rsir.report import write_report
-    except ImportError:
-        return None
-    return write_report(folder)
-
-
-def print_summary(done: Run, report: Path | None) -> None:
+def print_summary(done: Run, report: Path) -> None:
     """The outcome in a table and a sentence."""
     summary = done.summary()
     cutoff = done.config.monitor.split("@")[1]
     names = [f"ndcg@{cutoff}", f"recall@{cutoff}"]
     if int(cutoff) not in done.config.evaluation.cutoffs:
         names = [done.config.monitor]
-    heads = ["", "sequences", "admitted", *(f"{part} {name}" for part in ("valid", "test") for name in names)]
+    heads = ["", "sequences", "admitted"]
+    heads += [f"{part}\n{name}" for part in ("valid", "test") for name in names]
     print_table([*heads, "seconds"], _rows(summary, names))
     print_line()
-    print_line(verdict(summary, names[0]))
+    found = answer(View.load(done.store))
+    print_line(found.title)
+    for figure in found.figures:
+        print_line(f"  {figure.name} {figure.value} ({figure.detail})")
     if summary["advice"]:
         print_line(f"{summary['stop_reason']}: {summary['advice']}")
     print_line(f"run: {done.folder}")
-    if report is not None:
-        print_line(f"report: {report}")
+    print_line(f"report: {report}")
 
 
 def _rows(summary: dict[str, Any], names: list[str]) -> Iterator[list[object]]:
     for arm in ("rounds", "control"):
         for row in summary[arm]:
             k = row["round"]
-            label = "base" if k == 0 else f"{'round' if arm == 'rounds' else 'control of round'} {k}"
+            label = "base" if k == 0 else f"{'round' if arm == 'rounds' else 'control'} {k}"
             chosen = " *" if arm == "rounds" and k == summary["chosen_round"] else ""
             test = row["test"] or {}
             figures = [*(row["valid"].get(name) for name in names), *(test.get(name) for name in names)]
             yield [label + chosen, row["sequences"], row["admitted"], *figures, row["seconds"]]
-
-
-def verdict(summary: dict[str, Any], name: str) -> str:
-    """Whether self-improvement helped, in a sentence, with its interval."""
-    if len(summary["rounds"]) == 1:
-        return "The base alone: no round of self-improvement was made."
-    if summary["chosen_round"] == 0:
-        return "Self-improvement did not help: validation chose the base."
-    rival = "control" if "control" in summary["comparison"] else "base"
-    found = summary["comparison"].get(rival, {}).get(name)
-    if found is None:
-        return f"Validation chose round {summary['chosen_round']}."
-    against = "the control" if rival == "control" else "the base (no control was trained)"
-    low, high = found["low"], found["high"]
-    word = "helped" if low > 0 else "hurt" if high < 0 else "made no clear difference"
-    return f"Self-improvement {word}: test {name.upper()} {_gain(found)} against {against}."
-
-
-def _gain(found: dict[str, float]) -> str:
-    """The relative gain with its interval; the absolute one where the rival has 0."""
-    parts = [found[key] for key in ("relative", "relative_low", "relative_high")]
-    if all(part is not None and math.isfinite(part) for part in parts):
-        gain, low, high = (f"{100 * part:+.1f}" for part in parts)
-        return f"{gain} % [{low}, {high}]"
-    return f"{found['difference']:+.4f} [{found['low']:+.4f}, {found['high']:+.4f}]"

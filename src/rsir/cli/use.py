@@ -12,11 +12,11 @@ from rsir.assess import assess
 from rsir.cli import options as o
 from rsir.cli.output import print_facts, print_json, print_line, print_table
 from rsir.cli.progress import watching
-from rsir.cli.run import write_report
 from rsir.data.write import check_suffix, write_log
 from rsir.devices import resolve_device
 from rsir.enrich import enrich
 from rsir.errors import ConfigError
+from rsir.report import write_report
 from rsir.run import Run
 from rsir.store import whole_file
 
