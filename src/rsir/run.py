@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -233,7 +234,12 @@ def run(
     store = RunStore.create(out, config, interactions, facts, environment(where), truth)
     for note in interactions.notes:
         watch.note(note)
-    return _go(Run(store), cut, truth, where, watch)
+    try:
+        return _go(Run(store), cut, truth, where, watch)
+    except Exception:
+        if not any(path.is_file() for path in (store.folder / "rounds").rglob("*")):
+            shutil.rmtree(store.folder, ignore_errors=True)
+        raise
 
 
 def resume(folder: str | Path, *, device: str = "auto", watch: Watch | None = None) -> Run:

@@ -7,7 +7,9 @@ progress) is an argument, not a setting.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 class Settings(BaseModel):
@@ -18,3 +20,13 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _representable(self) -> Self:
+        """Numbers must fit what tensors hold: 64-bit integers, 32-bit floats."""
+        for name, value in self:
+            if isinstance(value, int | float) and abs(value) >= (
+                2**63 if isinstance(value, int) else 2.0**127
+            ):
+                raise ValueError(f"{name} is {value:.3g}; no computation holds a number that large")
+        return self

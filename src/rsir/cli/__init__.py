@@ -73,7 +73,9 @@ def _guarded(act: Callable[[], object]) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"{where}{error.strerror or error}")
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
         return _fail("out of memory: use a smaller model.dim or training.batch_size, or a larger machine")
     except Stopped as stop:
         complain(f"rsir: {stop}")
@@ -81,6 +83,12 @@ def _guarded(act: Callable[[], object]) -> int:
     if code == STOPPED:
         complain("rsir: stopped")
     return code if isinstance(code, int) else 0
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether Python, PyTorch on the CPU (which has no class for it) or CUDA ran out of memory."""
+    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return known or "can't allocate memory" in str(error)
 
 
 def _fail(message: str) -> int:
