@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from cli.words import TINY_FLAGS, Outcome
 
 import rsir
+from rsir.cli import app
 from rsir.data.simulate import SimulationConfig, simulate
 
 SPLIT_METRICS = {f"{name}@{k}" for name in ("recall", "ndcg", "mrr") for k in (5, 10, 20)}
@@ -251,3 +253,12 @@ def test_version_and_help(call: Callable[..., Outcome]) -> None:
         outcome = call(*words, "--help")
         assert outcome.code == 0
         assert outcome.err == ""
+
+
+def test_the_document_names_every_key_and_verb(finished: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "command-line.md").read_text()
+    summary = rsir.Run.open(finished).summary()
+    for key in (*summary, *summary["data"], *summary["rounds"][0]):
+        assert f"`{key}`" in text, key
+    verbs = {command.name for command in app.registered_commands}
+    assert verbs == set(re.findall(r"^\| `rsir (\w+)[^|]*` \|", text, re.MULTILINE)) - {"data", "config"}
