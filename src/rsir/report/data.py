@@ -54,7 +54,7 @@ def _lengths(view: View) -> Figure | None:
     made = torch.cat([torch.from_numpy(f["items"].list.len().to_numpy().copy()).long() for f in frames])
     panel = LinePanel(
         "Sequence lengths",
-        f"events in a sequence ({LONGEST_DRAWN} and more together)",
+        "events in a sequence",
         (_shares("base", "area", observed), _shares("synthetic", "steps", made)),
         percent=True,
         from_zero=True,
@@ -69,7 +69,7 @@ def _lengths(view: View) -> Figure | None:
         if a or b
     )
     legend = (("observed", "base", 1.0), (f"synthetic, rounds 1 to {max(view.synthetic)}", "synthetic", 1.0))
-    note = "Shares of sequences, start items included. Density is events / (users × items)."
+    note = f"Shares of sequences; {LONGEST_DRAWN} stands for more, too. Density is events / (users × items)."
     return Figure((panel,), Table(("length", "observed", "synthetic"), rows), legend, note)  # type: ignore[arg-type]
 
 

@@ -104,7 +104,7 @@ def _part(number: int, total: int) -> str:
 def _pass_rates(view: View) -> Figure:
     """Share of checks that held, by step."""
     kept = {k: _well_counted(facts) for k, facts in view.generations.items()}
-    fade = {k: 0.35 + 0.65 * place / max(1, len(kept) - 1) for place, k in enumerate(kept)}
+    fade = {k: 0.45 + 0.55 * place / max(1, len(kept) - 1) for place, k in enumerate(kept)}
     fade = fade if len(kept) > 1 else dict.fromkeys(kept, 1.0)
     series = tuple(
         Series("rounds", tuple(float(t) for t in range(1, len(rates) + 1)), tuple(rates), opacity=fade[k])
@@ -115,7 +115,7 @@ def _pass_rates(view: View) -> Figure:
         "round",
         "steps",
         "distinct prefixes",
-        "own items",
+        "from own items",
         "mean length",
         *(f"step {t}" for t in range(1, 7)),
     )

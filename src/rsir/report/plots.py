@@ -21,7 +21,7 @@ COLOURS: dict[str, str] = {
 """Okabe and Ito's palette, distinguishable with any colour vision, and two greys."""
 INK, FAINT, GRID, PAPER = "#24292f", "#57606a", "#e1e4e8", "#fefefe"
 VARIABLES = {**COLOURS, "ink": INK, "faint": FAINT, "grid": GRID, "paper": PAPER}
-LARGEST = 1.4
+LARGEST = 1.25
 """A panel grows to this many times its size where there is room."""
 MARKERS = {"rounds": "o", "control": "s", "synthetic": "o", "base": "D", "pale": "^"}
 STYLE: Any = {

@@ -147,7 +147,7 @@ def bucket_section(view: View) -> Section | None:
     if not contrast.controlled:
         intro += " The base is no control: these differences cannot be put down to the synthetic data."
     names = {"history_length": "By history length", "target_count": "By popularity of the target"}
-    units = {"history_length": "events in the history", "target_count": "training events of the target"}
+    units = {"history_length": "history", "target_count": "target"}
     cut = {by: _buckets(contrast, by, view) for by in names}
     panels = tuple(_panel(title, cut[by], view.ndcg) for by, title in names.items())
     columns = ("bucket", "users", contrast.name_a, contrast.name_b, "difference", "95 % interval", "relative")
@@ -175,7 +175,7 @@ class _Bucket:
             f"{signed(c['low'])} to {signed(c['high'])}",
         )
         gains = (signed(c["difference"]), interval if self.enough else "too few", gain(c["relative"]))
-        return (f"{self.name} {unit}", count(c["cases"]), *means, *gains)
+        return (f"{unit} {self.name}", count(c["cases"]), *means, *gains)
 
 
 def _buckets(contrast: Contrast, by: str, view: View) -> list[_Bucket]:

@@ -151,7 +151,7 @@ class View:
         other, name = (rival, f"control {k}") if rival else (self.rounds[0], "base")
         part = "test" if self.rounds[k].test and other.test else "valid"
         a, b = other.folder.frame(part), self.rounds[k].folder.frame(part)
-        if not a["user"].equals(b["user"]):
+        if not a.select("user", "target").equals(b.select("user", "target")):
             raise StoreError(f"{part}.parquet of round {k} and of the {name} are not of the same cases")
         return Contrast(a, b, name, f"round {k}", part, rival is not None)
 
