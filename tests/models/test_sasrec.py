@@ -12,7 +12,7 @@ from rsir.store import load_weights, save_weights
 
 V = 30
 FORMS = [
-    {},
+    {"positions": "from_end"},
     {"positions": "from_start"},
     {"positions": "relative"},
     {"positions": "none", "num_blocks": 1},
@@ -59,7 +59,7 @@ def test_a_later_item_never_changes_an_earlier_state() -> None:
             model.encode(Ragged.from_lists([[1, 2, 3, 9, 9]])),
         )
         torch.testing.assert_close(short, long[:3], atol=1e-5, rtol=1e-5)
-    model = SASRec(V, SASRecConfig(dim=8, max_length=6, init_std=0.3)).eval()
+    model = SASRec(V, SASRecConfig(dim=8, max_length=6, init_std=0.3, positions="from_end")).eval()
     one, other = (model.encode(Ragged.from_lists([[1, 2, 3, last]])) for last in (4, 5))
     torch.testing.assert_close(one[:3], other[:3])
     assert not torch.allclose(one[3], other[3])

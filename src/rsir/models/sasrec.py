@@ -31,7 +31,7 @@ class SASRecConfig(Settings):
     attention_dropout: float = Field(0.0, ge=0, lt=1, description="dropout of attention weights")
     max_length: int = Field(50, ge=1, description="most recent events the network looks at")
     positions: Literal["from_end", "from_start", "relative", "none"] = Field(
-        "from_end", description="what an event's place is counted from; relative: bias by distance"
+        "relative", description="a learned bias by distance, or vectors by place from the end or start"
     )
     norm: Literal["pre", "post"] = Field("pre", description="layer norm before or after a sub-layer")
     activation: Literal["relu", "gelu"] = Field("gelu", description="of the feed-forward layer")
