@@ -15,8 +15,8 @@ import pytest
 import torch
 
 import rsir
+import rsir.files
 import rsir.recursion
-import rsir.store
 from rsir.config import Config, load_config
 from rsir.data.sequences import Sequences
 from rsir.errors import StoreError
@@ -203,7 +203,7 @@ def test_a_cut_at_any_write_changes_no_number(
         real(source, target)
 
     folder = tmp_path / "cut"
-    monkeypatch.setattr(rsir.store.os, "replace", cut)
+    monkeypatch.setattr(rsir.files.os, "replace", cut)
     stopped = False
     try:
         rsir.run(None, folder, rounds=2, config=tiny())

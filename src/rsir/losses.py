@@ -9,12 +9,35 @@ changing its gradient.
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from rsir.devices import resolve_precision
+from rsir.settings import Settings
+
 _TILE_BYTES = {"cpu": 16 << 20, "cuda": 512 << 20}
+
+
+class LossConfig(Settings):
+    """Which loss, and how its negatives are drawn."""
+
+    loss: Literal["softmax", "sampled_softmax", "bce", "gbce"] = Field(
+        "softmax", description="softmax: the whole catalogue; the others draw negatives"
+    )
+    num_negatives: int = Field(256, ge=1, description="negatives drawn by the sampled losses")
+    negatives: Literal["shared", "per_position"] = Field(
+        "shared", description="one draw for the whole batch, or one for each position"
+    )
+    log_q: bool = Field(False, description="logQ correction: draw by popularity and correct for it")
+    calibration: float = Field(0.75, ge=0, le=1, description="calibration t of gBCE")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="of the full softmax")
+    score_precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the full softmax's products; auto: bfloat16 where the device has it"
+    )
 
 
 def softmax_loss(
@@ -172,3 +195,38 @@ def _negative_scores(hidden_ND: Tensor, vectors_VD: Tensor, negatives: Tensor) -
     if negatives.dim() == 1:
         return hidden_ND @ vectors_VD[negatives].T
     return torch.einsum("nd,nmd->nm", hidden_ND, vectors_VD[negatives])
+
+
+class Objective:
+    """The configured loss over one batch, negatives included."""
+
+    def __init__(self, config: LossConfig, item_counts: Tensor, device: torch.device | str) -> None:
+        self.config, self.num_items = config, len(item_counts)
+        self.bfloat16 = resolve_precision(config.score_precision, device) == "bfloat16"
+        self.popularity = item_counts.float().clamp(min=1).to(device) if config.log_q else None
+
+    def __call__(
+        self, hidden: Tensor, vectors: Tensor, target: Tensor, weight: Tensor, normaliser: float
+    ) -> Tensor:
+        """The loss of one batch; a scalar."""
+        config, args = self.config, (hidden, vectors, target, weight, normaliser)
+        if config.loss == "softmax":
+            smoothing = config.label_smoothing
+            return softmax_loss(*args, label_smoothing=smoothing, bfloat16=self.bfloat16)
+        negatives = self._draw(hidden.shape[0], hidden.device)
+        if config.loss == "sampled_softmax":
+            log_q = None if self.popularity is None else self.popularity.log()
+            return sampled_softmax_loss(*args, negatives, log_q=log_q)
+        beta = 1.0
+        if config.loss == "gbce":
+            beta = gbce_beta(config.num_negatives, self.num_items, config.calibration)
+        return bce_loss(*args, negatives, beta=beta)
+
+    def _draw(self, positions: int, device: torch.device) -> Tensor:
+        """Negatives: uniform over the catalogue, or by popularity where logQ corrects for it."""
+        count = self.config.num_negatives
+        shape = (count,) if self.config.negatives == "shared" else (positions, count)
+        if self.popularity is None:
+            return torch.randint(self.num_items, shape, device=device)
+        total = count if len(shape) == 1 else positions * count
+        return torch.multinomial(self.popularity, total, replacement=True).view(shape)

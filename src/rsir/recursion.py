@@ -32,11 +32,12 @@ from rsir.devices import peak_rss_bytes
 from rsir.errors import ModelError
 from rsir.evaluate import Evaluation, evaluate
 from rsir.evidence.significance import paired_bootstrap
+from rsir.files import write_json
 from rsir.generate import generate
 from rsir.models import build_model, describe_model
 from rsir.models.base import SequenceModel
 from rsir.rng import generator_seed
-from rsir.store import ArmFolder, RunStore, write_json
+from rsir.store import ArmFolder, RunStore
 from rsir.train import fit, period_of
 from rsir.watch import Watch
 

@@ -21,12 +21,13 @@ from rsir.data.splits import Split, split
 from rsir.data.truth import Truth
 from rsir.devices import environment, peak_rss_bytes, resolve_device, resolve_precision
 from rsir.errors import ConfigError, DataError
+from rsir.files import write_json
 from rsir.models import build_model
 from rsir.models.base import SequenceModel
 from rsir.models.ranking import top_items
 from rsir.ragged import Ragged
 from rsir.recursion import recurse
-from rsir.store import RunStore, refuse_used, write_json
+from rsir.store import RunStore, refuse_used
 from rsir.train import period_of
 from rsir.watch import Watch
 

@@ -27,69 +27,20 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from rsir.config import Config, load_config, to_toml
 from rsir.data.interactions import Interactions
 from rsir.data.truth import Truth
-from rsir.errors import ModelError, StoreError
+from rsir.errors import StoreError
+from rsir.files import REFUSALS, read_json, reason, whole_file, write_json, write_text
+from rsir.weights import FileCheckpoint, load_weights, save_weights
 
 FORMAT = 1
 """Version of the directory's form."""
 
-_REFUSALS = (OSError, SafetensorError, pl.exceptions.PolarsError)
-"""How the libraries say that the system refuses to write."""
 _RECORD = {"round", "origin", "sequences", "admitted", "updates", "seconds", "valid"}
 """What the record of a round holds at least."""
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; it takes the place of `path` when all went well.
-
-    Raises:
-        StoreError: if the system refuses to write (full disk, no permission).
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        yield part
-        with open(part, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(part, path)
-    except _REFUSALS as error:
-        raise StoreError(f"{path} cannot be written: {_reason(error)}") from None
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole."""
-    with whole_file(path) as part:
-        part.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, values: object) -> None:
-    """Write a JSON file whole."""
-    write_text(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file of a run.
-
-    Raises:
-        StoreError: if it is missing or broken.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise StoreError(
-            f"{path} is missing: the run directory is incomplete; run again with --resume"
-        ) from None
-    except (ValueError, OSError) as error:
-        raise StoreError(f"{path} cannot be read ({_reason(error)}): the run directory is damaged") from None
 
 
 class RunStore:
@@ -133,9 +84,9 @@ class RunStore:
         except BaseException as error:
             if part is not None:
                 shutil.rmtree(part, ignore_errors=True)
-            if isinstance(error, StoreError) or not isinstance(error, _REFUSALS):
+            if isinstance(error, StoreError) or not isinstance(error, REFUSALS):
                 raise
-            raise StoreError(f"run directory {folder} cannot be made: {_reason(error)}") from None
+            raise StoreError(f"run directory {folder} cannot be made: {reason(error)}") from None
         return cls(folder)
 
     @classmethod
@@ -204,7 +155,7 @@ class RunStore:
             with open(self.folder / "log.jsonl", "a", encoding="utf-8") as lines:
                 lines.write(line + "\n")
         except OSError as error:
-            raise StoreError(f"{self.folder / 'log.jsonl'} cannot be written: {_reason(error)}") from None
+            raise StoreError(f"{self.folder / 'log.jsonl'} cannot be written: {reason(error)}") from None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -286,7 +237,7 @@ class ArmFolder:
             return pl.read_parquet(path)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise StoreError(
-                f"{path} cannot be read ({_reason(error)}): the run directory is damaged"
+                f"{path} cannot be read ({reason(error)}): the run directory is damaged"
             ) from None
 
     def load_weights(self, model: nn.Module) -> None:
@@ -309,69 +260,6 @@ class ArmFolder:
         return FileCheckpoint(self.folder / "checkpoint.safetensors")
 
 
-@dataclass(frozen=True)
-class FileCheckpoint:
-    """Training progress in one safetensors file, so that it is never half of two states."""
-
-    path: Path
-
-    def load(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-        """The newest progress, or None. A file that cannot be read counts as none."""
-        if not self.path.is_file():
-            return None
-        from safetensors import safe_open
-
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                return json.loads(file.metadata()["progress"]), {
-                    name: file.get_tensor(name)
-                    for name in file.keys()  # noqa: SIM118
-                }
-        except (SafetensorError, OSError, KeyError, ValueError):
-            return None
-
-    def save(self, progress: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-        """Keep progress, replacing the last."""
-        flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        with whole_file(self.path) as part:
-            save_file(flat, part, metadata={"progress": json.dumps(progress)})
-
-    def clear(self) -> None:
-        """Forget the progress."""
-        self.path.unlink(missing_ok=True)
-
-
-def save_weights(path: Path, model: nn.Module) -> None:
-    """Write a network's weights."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with whole_file(path) as part:
-        save_file(state, part)
-
-
-def load_weights(path: Path, model: nn.Module) -> None:
-    """Put weights into a network of the same shape.
-
-    Raises:
-        StoreError: if the file is missing or damaged.
-        ModelError: if the weights are of another network.
-    """
-    if not path.is_file():
-        raise StoreError(f"{path} is missing: the run directory is incomplete; run again with --resume")
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise StoreError(f"{path} cannot be read ({_reason(error)}): the run directory is damaged") from None
-    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    given = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    if wanted != given:
-        name = next(iter(sorted(set(wanted.items()) ^ set(given.items()))))[0]
-        raise ModelError(
-            f"the weights in {path} do not fit the configured model: {name} is "
-            f"{given.get(name, 'missing')} there and {wanted.get(name, 'unknown')} here"
-        )
-    model.load_state_dict(state)
-
-
 def refuse_used(folder: Path) -> None:
     """Fail where a new run directory cannot be made."""
     above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
@@ -380,10 +268,3 @@ def refuse_used(folder: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         what = "holds a run: go on with --resume" if (folder / "data.json").is_file() else "is not empty:"
         raise StoreError(f"{folder} {what}{' or' if what.endswith('resume') else ''} choose another --out")
-
-
-def _reason(error: BaseException) -> str:
-    """The system's own words, in one line."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -19,28 +19,16 @@ from torch import Tensor
 
 from rsir.data.batches import Batch, TrainingRows
 from rsir.data.sequences import Sequences
-from rsir.devices import resolve_precision
-from rsir.losses import bce_loss, gbce_beta, sampled_softmax_loss, softmax_loss
+from rsir.losses import LossConfig, Objective
 from rsir.models.base import SequenceModel
 from rsir.rng import generator_seed
-from rsir.settings import Settings
 
 State = dict[str, Tensor]
 
 
-class TrainingConfig(Settings):
+class TrainingConfig(LossConfig):
     """How a model is fitted."""
 
-    loss: Literal["softmax", "sampled_softmax", "bce", "gbce"] = Field(
-        "softmax", description="softmax: the whole catalogue; the others draw negatives"
-    )
-    num_negatives: int = Field(256, ge=1, description="negatives drawn by the sampled losses")
-    negatives: Literal["shared", "per_position"] = Field(
-        "shared", description="one draw for the whole batch, or one for each position"
-    )
-    log_q: bool = Field(False, description="logQ correction: draw by popularity and correct for it")
-    calibration: float = Field(0.75, ge=0, le=1, description="calibration t of gBCE")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="of the full softmax")
     targets: Literal["every", "last"] = Field(
         "every", description="predict after every event in one pass, or each prefix on its own"
     )
@@ -57,9 +45,6 @@ class TrainingConfig(Settings):
     )
     max_periods: int = Field(200, ge=1, description="periods at most")
     patience: int = Field(8, ge=1, description="periods without a better validation figure before stopping")
-    score_precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the full softmax's products; auto: bfloat16 where the device has it"
-    )
 
 
 @dataclass(frozen=True)
@@ -195,7 +180,7 @@ class _Training:
         self.per_pass = -(-len(self.rows) // config.batch_size)
         self.period, self.budget = period or max(config.min_period, self.per_pass), budget
         self.normaliser = self.rows.num_predictions / self.per_pass
-        self.loss = Objective(config, data, device)
+        self.loss = Objective(config, data.item_counts(), device)
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
@@ -237,7 +222,7 @@ class _Training:
         for batch in self._stream(first, stop):
             self._set_rate(self.now.updates)
             hidden = self.model.encode(batch.histories)[batch.place]
-            loss = self.loss(hidden, self.model.item_vectors(), batch, self.normaliser)
+            loss = self.loss(hidden, self.model.item_vectors(), batch.target, batch.weight, self.normaliser)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if self.config.gradient_clip is not None:
@@ -324,39 +309,6 @@ class _Training:
         now = self.now
         looks = [Look(**look) for look in now.looks]
         return Fit(looks, now.best_updates, now.best_value, now.updates, now.seconds, ended)
-
-
-class Objective:
-    """The configured loss over one batch, negatives included."""
-
-    def __init__(self, config: TrainingConfig, data: Sequences, device: torch.device | str) -> None:
-        self.config, self.num_items = config, data.num_items
-        self.bfloat16 = resolve_precision(config.score_precision, device) == "bfloat16"
-        self.popularity = data.item_counts().float().clamp(min=1).to(device) if config.log_q else None
-
-    def __call__(self, hidden: Tensor, vectors: Tensor, batch: Batch, normaliser: float) -> Tensor:
-        """The loss of one batch; a scalar."""
-        config, args = self.config, (hidden, vectors, batch.target, batch.weight, normaliser)
-        if config.loss == "softmax":
-            smoothing = config.label_smoothing
-            return softmax_loss(*args, label_smoothing=smoothing, bfloat16=self.bfloat16)
-        negatives = self._draw(hidden.shape[0], hidden.device)
-        if config.loss == "sampled_softmax":
-            log_q = None if self.popularity is None else self.popularity.log()
-            return sampled_softmax_loss(*args, negatives, log_q=log_q)
-        beta = 1.0
-        if config.loss == "gbce":
-            beta = gbce_beta(config.num_negatives, self.num_items, config.calibration)
-        return bce_loss(*args, negatives, beta=beta)
-
-    def _draw(self, positions: int, device: torch.device) -> Tensor:
-        """Negatives: uniform over the catalogue, or by popularity where logQ corrects for it."""
-        count = self.config.num_negatives
-        shape = (count,) if self.config.negatives == "shared" else (positions, count)
-        if self.popularity is None:
-            return torch.randint(self.num_items, shape, device=device)
-        total = count if len(shape) == 1 else positions * count
-        return torch.multinomial(self.popularity, total, replacement=True).view(shape)
 
 
 def _copy(model: torch.nn.Module) -> State:

@@ -8,7 +8,7 @@ from rsir.models import build_model
 from rsir.models.layers import Dropout
 from rsir.models.sasrec import SASRec, SASRecConfig
 from rsir.ragged import Ragged
-from rsir.store import load_weights, save_weights
+from rsir.weights import load_weights, save_weights
 
 V = 30
 FORMS = [

@@ -18,7 +18,7 @@ from rsir.data.read import read_log
 from rsir.data.simulate import simulate
 from rsir.data.splits import split as cut_log
 from rsir.data.write import check_suffix, write_log
-from rsir.store import whole_file
+from rsir.files import whole_file
 
 app = typer.Typer(help="Look at a log, simulate one, fetch a public one.", no_args_is_help=True)
 

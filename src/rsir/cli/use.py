@@ -16,9 +16,9 @@ from rsir.data.write import check_suffix, write_log
 from rsir.devices import resolve_device
 from rsir.enrich import enrich
 from rsir.errors import ConfigError
+from rsir.files import whole_file
 from rsir.report import write_report
 from rsir.run import Run
-from rsir.store import whole_file
 
 
 def generate_verb(

@@ -15,7 +15,8 @@ from rsir.data.interactions import Interactions
 from rsir.data.splits import Split, split
 from rsir.data.truth import Truth
 from rsir.errors import StoreError
-from rsir.store import ArmFolder, RunStore, read_json
+from rsir.files import read_json
+from rsir.store import ArmFolder, RunStore
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rsir.files import write_text
 from rsir.report.blocks import Document, Section
 from rsir.report.closing import cost_section, protocol_section, reproduce_section, settings_section
 from rsir.report.data import data_section, source_section
@@ -14,7 +15,7 @@ from rsir.report.results import bucket_section, curves_section, outcome_section,
 from rsir.report.verdict import answer
 from rsir.report.view import View
 from rsir.report.yardsticks import yardstick_section
-from rsir.store import RunStore, write_text
+from rsir.store import RunStore
 
 
 def write_report(folder: str | Path) -> Path:

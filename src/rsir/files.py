@@ -1,0 +1,72 @@
+"""Plain files, each written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from safetensors import SafetensorError
+
+from rsir.errors import StoreError
+
+REFUSALS = (OSError, SafetensorError, pl.exceptions.PolarsError)
+"""How the libraries say that the system refuses to write."""
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; it takes the place of `path` when all went well.
+
+    Raises:
+        StoreError: if the system refuses to write (full disk, no permission).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        with open(part, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(part, path)
+    except REFUSALS as error:
+        raise StoreError(f"{path} cannot be written: {reason(error)}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole."""
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, values: object) -> None:
+    """Write a JSON file whole."""
+    write_text(path, json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run.
+
+    Raises:
+        StoreError: if it is missing or broken.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise StoreError(
+            f"{path} is missing: the run directory is incomplete; run again with --resume"
+        ) from None
+    except (ValueError, OSError) as error:
+        raise StoreError(f"{path} cannot be read ({reason(error)}): the run directory is damaged") from None
+
+
+def reason(error: BaseException) -> str:
+    """The system's own words, in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error).splitlines() or [type(error).__name__])[0]
