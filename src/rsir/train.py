@@ -33,12 +33,12 @@ class TrainingConfig(LossConfig):
         "every", description="predict after every event in one pass, or each prefix on its own"
     )
     batch_size: int = Field(256, ge=1, description="sequences in a batch")
-    learning_rate: float = Field(1e-3, gt=0, description="of AdamW")
+    learning_rate: float = Field(2e-3, gt=0, description="of AdamW")
     weight_decay: float = Field(0.0, ge=0, description="of AdamW")
-    warmup: int = Field(0, ge=0, description="updates of linear warm-up")
+    warmup: int = Field(100, ge=0, description="updates of linear warm-up")
     gradient_clip: float | None = Field(None, gt=0, description="largest gradient norm")
     ema: float | None = Field(
-        None, gt=0, lt=1, description="judge and keep a running mean of the weights with this decay"
+        0.995, gt=0, lt=1, description="judge and keep a running mean of the weights with this decay"
     )
     min_period: int = Field(
         40, ge=1, description="a period, at whose end validation is looked at, is one pass or so many updates"
