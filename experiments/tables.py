@@ -1,0 +1,98 @@
+"""Write the tables of docs/ anew from experiments/results/.
+
+    python experiments/tables.py
+
+`results/base.jsonl` comes from base.py; `results/runs/NAME.json` is what
+`rsir run NAME.txt --out … --json` printed, with the environment of the run beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+DOCUMENT = HERE.parent / "docs" / "base.md"
+PUBLISHED = {  # Recall@10, NDCG@10: best published SASRec (sampled softmax) and best published id-only
+    "Beauty": ("SASRec .0921 / .0531", "eSASRec .0928 / .0523"),
+    "Sports_and_Outdoors": ("SASRec .0569 / .0314", "eSASRec .0560 / .0323"),
+    "Toys_and_Games": ("SASRec .0970 / .0580", "eSASRec .0939 / .0538"),
+    "Yelp": ("SASRec (BCE) .0274 / .0136", "ICLRec .0409 / .0207"),
+}
+GOALS = {
+    "Beauty": (0.088, 0.050),
+    "Sports_and_Outdoors": (0.054, 0.030),
+    "Toys_and_Games": (0.092, 0.055),
+    "Yelp": (0.0409, 0.0207),
+}
+
+
+def main() -> None:
+    """Put each table between its markers."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    for name, table in (("base", base_table()), ("screening", screening_table())):
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
+        text = re.sub(pattern, lambda found, table=table: found[1] + table + found[2], text, flags=re.DOTALL)
+    DOCUMENT.write_text(text, encoding="utf-8")
+
+
+def base_table() -> str:
+    """Test figures of the default recipe, beside goals and published figures."""
+    lines = [
+        "| data | Recall@10 / NDCG@10 | goal | published SASRec | best published | passes | seconds | peak memory |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for path in sorted((HERE / "results" / "runs").glob("*.json")):
+        run = json.loads(path.read_text())
+        base, name = run["rounds"][0], path.stem
+        recall, ndcg = base["test"]["recall@10"], base["test"]["ndcg@10"]
+        goal, (own, best) = GOALS[name], PUBLISHED[name]
+        peak = run["peak_rss_bytes"] / 2**30
+        lines.append(
+            f"| {name.replace('_', ' ')} | **{short(recall)} / {short(ndcg)}** | {short(goal[0])} / {short(goal[1])} "
+            f"| {own} | {best} | {passes(run)} | {base['seconds']:,.0f} | {peak:.2f} GiB |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def passes(run: dict[str, Any]) -> str:
+    """Passes over the data until training stopped."""
+    return f"{-(-base_updates(run) // per_pass(run))}"
+
+
+def base_updates(run: dict[str, Any]) -> int:
+    """Updates of the base."""
+    return int(run["rounds"][0]["updates"])
+
+
+def per_pass(run: dict[str, Any]) -> int:
+    """Updates of one pass, for batches of 256 sequences."""
+    return -(-int(run["rounds"][0]["sequences"]) // 256)
+
+
+def screening_table() -> str:
+    """Validation figures by variant, best first, relative to the default."""
+    lines = [
+        "| variant | validation NDCG@10 | against default | Recall@10 | best pass | CPU s | parameters |"
+    ]
+    lines.append("|---|---|---|---|---|---|---|")
+    rows = [json.loads(line) for line in (HERE / "results" / "base.jsonl").read_text().splitlines()]
+    default = next(row for row in rows if row["variant"] == "default")["valid"]["ndcg@10"]
+    for row in sorted(rows, key=lambda row: -row["valid"]["ndcg@10"]):
+        ndcg, recall = row["valid"]["ndcg@10"], row["valid"]["recall@10"]
+        lines.append(
+            f"| {row['variant']} | {short(ndcg)} | {(ndcg / default - 1) * 100:+.1f} % | {short(recall)} "
+            f"| {row['best_pass']} of {row['passes']} | {row['cpu_seconds']:.0f} | {row['parameters']:,} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def short(value: float) -> str:
+    """Four decimals without the leading zero."""
+    return f"{value:.4f}".removeprefix("0")
+
+
+if __name__ == "__main__":
+    main()
