@@ -41,7 +41,8 @@ def main() -> None:
 def base_table() -> str:
     """Test figures of the default recipe, beside goals and published figures."""
     lines = [
-        "| data | Recall@10 / NDCG@10 | goal | published SASRec | best published | passes | seconds | peak memory |",
+        "| data | Recall@10 / NDCG@10 | goal | published SASRec | best published | passes | seconds "
+        "| peak memory |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for path in sorted((HERE / "results" / "runs").glob("*.json")):
@@ -51,8 +52,8 @@ def base_table() -> str:
         goal, (own, best) = GOALS[name], PUBLISHED[name]
         peak = run["peak_rss_bytes"] / 2**30
         lines.append(
-            f"| {name.replace('_', ' ')} | **{short(recall)} / {short(ndcg)}** | {short(goal[0])} / {short(goal[1])} "
-            f"| {own} | {best} | {passes(run)} | {base['seconds']:,.0f} | {peak:.2f} GiB |"
+            f"| {name.replace('_', ' ')} | **{short(recall)} / {short(ndcg)}** "
+            f"| {short(goal[0])} / {short(goal[1])} | {own} | {best} | {passes(run)} | {base['seconds']:,.0f} | {peak:.2f} GiB |"
         )
     return "\n".join(lines) + "\n"
 
