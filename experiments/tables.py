@@ -53,7 +53,8 @@ def base_table() -> str:
         peak = run["peak_rss_bytes"] / 2**30
         lines.append(
             f"| {name.replace('_', ' ')} | **{short(recall)} / {short(ndcg)}** "
-            f"| {short(goal[0])} / {short(goal[1])} | {own} | {best} | {passes(run)} | {base['seconds']:,.0f} | {peak:.2f} GiB |"
+            f"| {short(goal[0])} / {short(goal[1])} | {own} | {best} "
+            f"| {passes(run)} | {base['seconds']:,.0f} | {peak:.2f} GiB |"
         )
     return "\n".join(lines) + "\n"
 
