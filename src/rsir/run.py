@@ -290,20 +290,41 @@ def _go(opened: Run, cut: Split, truth: Truth | None, device: torch.device, watc
     with store.locked():
         if store.result() is not None:
             return opened
-        before, started = store.status().get("seconds", 0.0), time.perf_counter()
-
-        def note(status: str) -> None:
-            seconds = round(before + time.perf_counter() - started, 3)
-            peak = max(store.status().get("peak_rss_bytes", 0), peak_rss_bytes())
-            values = {"status": status, "seconds": seconds, "peak_rss_bytes": peak}
-            write_json(store.folder / "status.json", values)
-
+        clock = _Clock(store, watch)
         store.log("started", device=str(device))
-        note("running")
+        clock.write("running")
         try:
-            recurse(cut, opened.interactions, opened.config, store, device=device, watch=watch, truth=truth)
+            recurse(cut, opened.interactions, opened.config, store, device=device, watch=clock, truth=truth)
         except BaseException as stop:
-            note("interrupted" if isinstance(stop, KeyboardInterrupt) else "failed")
+            clock.write("interrupted" if isinstance(stop, KeyboardInterrupt) else "failed")
             raise
-        note("completed")
+        clock.write("completed")
     return opened
+
+
+class _Clock(Watch):
+    """Keeps status.json up to date while passing on what it hears: a kill loses little of the count."""
+
+    def __init__(self, store: RunStore, watch: Watch) -> None:
+        self.path, self.watch = store.folder / "status.json", watch
+        before = store.status()
+        self.seconds, self.peak = before.get("seconds", 0.0), before.get("peak_rss_bytes", 0)
+        self.started = self.written = time.perf_counter()
+
+    def write(self, status: str) -> None:
+        """Write the status, and time and memory so far."""
+        self.written = time.perf_counter()
+        seconds = round(self.seconds + self.written - self.started, 3)
+        peak = max(self.peak, peak_rss_bytes())
+        write_json(self.path, {"status": status, "seconds": seconds, "peak_rss_bytes": peak})
+
+    def stage(self, name: str, arm: str, round_index: int) -> None:
+        self.watch.stage(name, arm, round_index)
+
+    def advance(self, done: int, total: int | None) -> None:
+        if time.perf_counter() - self.written > 1:
+            self.write("running")
+        self.watch.advance(done, total)
+
+    def note(self, line: str) -> None:
+        self.watch.note(line)

@@ -34,7 +34,7 @@ class Cases:
     def __len__(self) -> int:
         return self.target.numel()
 
-    def to(self, device: str) -> Cases:
+    def to(self, device: torch.device | str) -> Cases:
         """The same cases on another device."""
         return Cases(self.histories.to(device), self.target.to(device), self.user.to(device))
 
