@@ -15,8 +15,9 @@ from rsir.data.splits import Split, split
 from rsir.errors import RsirError
 from rsir.evaluate import evaluate
 from rsir.generate import generate
+from rsir.launch import resume, run
 from rsir.recursion import recurse
-from rsir.run import Run, resume, run
+from rsir.run import Run
 from rsir.train import fit
 
 __all__ = [

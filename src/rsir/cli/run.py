@@ -14,10 +14,11 @@ from rsir.cli.progress import watching
 from rsir.config import load_config
 from rsir.data.read import read_log
 from rsir.errors import ConfigError, StoreError
+from rsir.launch import resume, run
 from rsir.report import write_report
 from rsir.report.verdict import answer
 from rsir.report.view import View
-from rsir.run import Run, resume, run
+from rsir.run import Run
 from rsir.store import RunStore
 
 Out = Annotated[
