@@ -143,7 +143,7 @@ def _intervals(axes: Any, panel: IntervalPanel) -> None:
         axes.plot([low, high], [place, place], color=colour, linewidth=2, solid_capstyle="round")
         axes.plot([middle], [place], "o", color=colour)
     axes.set_yticks(list(range(len(panel.labels))), panel.labels)
-    axes.set_ylim(len(panel.labels) - 0.5, -0.5)
+    axes.set_ylim(max(1, len(panel.labels)) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     axes.grid(axis="y", visible=False)
     axes.tick_params(axis="y", length=0)
