@@ -101,11 +101,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "base.jsonl")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--part", default="0/1", help="this process's share of the variants, such as 0/2")
+    parser.add_argument("--only", default="", help="variants whose name holds this")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     mine, parts = map(int, given.part.split("/"))
-    for name in list(VARIANTS)[mine::parts]:
+    for name in [name for name in VARIANTS if given.only in name][mine::parts]:
         lines = given.out.read_text().splitlines() if given.out.exists() else []
         done = [json.loads(line) for line in lines]
         key = (name, given.log.stem, given.seed)
