@@ -1,24 +1,16 @@
-"""What generation made: acceptance, stop reasons, leakage of simulated users, examples."""
+"""What generation made: acceptance, stop reasons, leakage of simulated users."""
 
 from __future__ import annotations
 
 from itertools import accumulate
 
-import polars as pl
-import torch
-from torch import Tensor
-
-from rsir.data.truth import Truth
 from rsir.report.blocks import (
     BarPanel,
     Colour,
-    Example,
-    Examples,
     Figure,
     LinePanel,
     Section,
     Series,
-    Step,
     Table,
     Text,
 )
@@ -36,7 +28,7 @@ OUTCOMES: dict[str, tuple[str, Colour]] = {
     "known": ("already in the data", "sky"),
     "duplicate": ("duplicate", "purple"),
 }
-SHOWN_EXAMPLES, SHOWN_ITEMS, FEWEST_CHECKS = 6, 16, 100
+FEWEST_CHECKS = 100
 
 
 def acceptance_section(view: View) -> Section | None:
@@ -166,66 +158,3 @@ def leakage_section(view: View) -> Section | None:
     )
     legend = tuple((text, colour, 1.0) for _, colour, text in lines)
     return Section("Leakage off the true preferences", (Text(intro), Figure((panel,), table, legend)))
-
-
-def examples_section(view: View) -> Section | None:
-    """Some rollouts beside their source, chosen to differ: the same ones every time."""
-    last = view.shown or max(view.generations, default=0)
-    if last not in view.synthetic or not len(view.synthetic[last]):
-        return None
-    rows = _varied(view.synthetic[last]).to_dicts()
-    examples = Examples(tuple(_example(view, row) for row in rows))
-    text = (
-        f"Admitted rollouts of round {last}, picked to differ in stop reason and exploration. The number "
-        "beside an item is the best rank of a remaining own item at the check that let it in."
-    )
-    return Section("Rollouts beside their source", (Text(text), examples))
-
-
-def _varied(frame: pl.DataFrame) -> pl.DataFrame:
-    """A few rows, one a user, spread over stop reasons and shares of explored items."""
-    explored = frame["own"].list.eval(~pl.element()).list.sum()
-    one_each = frame.with_columns(explored=explored, length=frame["items"].list.len()).unique(
-        "user", keep="first", maintain_order=True
-    )
-    groups = one_each.sort("stop_reason", "explored", "length", maintain_order=True).partition_by(
-        "stop_reason", maintain_order=True
-    )
-    picked, left = [], SHOWN_EXAMPLES
-    for place, group in enumerate(sorted(groups, key=len)):
-        wanted = min(len(group), -(-left // (len(groups) - place)))
-        spots = torch.linspace(0, len(group) - 1, wanted).round().long()
-        picked.append(group[spots.tolist()])
-        left -= wanted
-    return pl.concat(picked)
-
-
-def _example(view: View, row: dict[str, list[str]]) -> Example:
-    source = _source_items(view, int(row["round"]), int(row["source"]))  # type: ignore[call-overload]
-    leaked = _leaked(view.truth, row) if view.truth is not None else [False] * len(row["items"])
-    along = zip(row["items"], row["rank"], leaked, strict=True)
-    steps = [Step(str(item), int(rank), str(item) in source, leak) for item, rank, leak in along]
-    return Example(
-        user=str(row["user"]),
-        round_index=int(row["round"]),  # type: ignore[call-overload]
-        stop_reason=str(row["stop_reason"]).replace("_", " "),
-        source=tuple(source[:SHOWN_ITEMS]),
-        source_cut=max(0, len(source) - SHOWN_ITEMS),
-        steps=tuple(steps[:SHOWN_ITEMS]),
-        steps_cut=max(0, len(steps) - SHOWN_ITEMS),
-    )
-
-
-def _source_items(view: View, round_index: int, source: int) -> list[str]:
-    """The sequence a rollout was generated from: observed rows first, then the rounds before."""
-    train = view.split.train
-    if source < len(train):
-        low, high = train.events.offsets[source : source + 2].tolist()
-        return [str(item) for item in view.interactions.items.ids_of(train.events.values[low:high]).to_list()]
-    earlier = pl.concat([view.synthetic[k] for k in range(1, round_index)])
-    return [str(item) for item in earlier["items"][source - len(train)].to_list()]
-
-
-def _leaked(truth: Truth, row: dict[str, list[str]]) -> list[bool]:
-    user: Tensor = truth.user_indices([str(row["user"])] * len(row["items"]))
-    return [bool(x) for x in truth.leakage(user, truth.item_indices(row["items"])).tolist()]

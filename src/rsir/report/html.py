@@ -143,7 +143,7 @@ def _example(example: Example) -> str:
     steps = "".join(_step(step) for step in example.steps)
     return (
         f'<div class="example"><p><b>{escape(example.user)}</b> · round {example.round_index} · '
-        f"ended by {escape(example.stop_reason)}</p>\n"
+        f"ended: {escape(example.stop_reason)}</p>\n"
         + _chips("source", source + _more(example.source_cut))
         + _chips("rollout", steps + _more(example.steps_cut))
         + "</div>"

@@ -84,7 +84,7 @@ def _table(table: Table) -> str:
 
 def _examples(examples: Examples) -> str:
     legend = "Items in bold are in the source, the others explored; the rank at acceptance in brackets."
-    columns = ("user", "source", "rollout", "ended by")
+    columns = ("user", "source", "rollout", "ended")
     rows = [" | ".join(_example(example)) for example in examples.examples]
     head = [" | ".join(columns), " | ".join(["---"] * len(columns))]
     return legend + "\n\n" + "\n".join(f"| {row} |" for row in [*head, *rows])

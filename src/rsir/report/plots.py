@@ -91,7 +91,13 @@ def _lines(axes: Any, panel: LinePanel) -> None:
         _series(axes, series)
     if panel.ring is not None:
         axes.plot(
-            *panel.ring, "o", markersize=11, markerfacecolor="none", markeredgecolor=INK, markeredgewidth=1.3
+            *panel.ring,
+            "o",
+            clip_on=False,
+            markersize=11,
+            markerfacecolor="none",
+            markeredgecolor=INK,
+            markeredgewidth=1.3,
         )
     if panel.whole_x:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
@@ -112,7 +118,7 @@ def _series(axes: Any, series: Series) -> None:
     elif series.style == "steps":
         axes.step(series.x, series.y, where="mid", color=colour, alpha=series.opacity)
     else:
-        marker = MARKERS.get(series.colour, "o") if series.style == "points" else None
+        marker = MARKERS.get(series.colour, "o") if series.style == "points" or len(series.x) == 1 else None
         axes.plot(series.x, series.y, color=colour, marker=marker, alpha=series.opacity)
 
 

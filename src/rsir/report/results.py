@@ -140,9 +140,9 @@ def bucket_section(view: View) -> Section | None:
     part = PARTS[contrast.part]
     intro = (
         f"{label(view.ndcg)} of {contrast.name_b} minus {contrast.name_a} on {part}, by events in the "
-        "history and by training events of the target. Points right of zero are gains. Each interval is for "
-        f"its own bucket; with this many, one may leave zero by chance. Buckets of fewer than {FEWEST_USERS} "
-        "users have none."
+        "history and by training events of the target. Right of zero are gains; blue or orange where the "
+        "interval leaves zero. Each interval is for its own bucket; with this many, one may leave zero by "
+        f"chance. Buckets of fewer than {FEWEST_USERS} users have none."
     )
     if not contrast.controlled:
         intro += " The base is no control: these differences cannot be put down to the synthetic data."

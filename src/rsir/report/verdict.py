@@ -191,10 +191,10 @@ def _levels(view: View, k: int, part: str = "test") -> tuple[Headline, ...]:
 def _control(view: View, k: int) -> str:
     """What the control is."""
     updates = count(view.control[k].record["updates"])
-    start = "the same warm start" if view.rounds[k].record["start"] == "warm" else "the same fresh start"
+    since = " from the base on" if view.rounds[k].record["start"] == "warm" else ""
     return (
-        f"The control is control {k}: {start}, the same number of updates in round {k} ({updates}) and of "
-        "looks at validation, no synthetic data."
+        f"The control is control {k}: trained like round {k}{since}, with as many updates in each round "
+        f"({updates} in this one) and as many looks at validation, but no synthetic data."
     )
 
 

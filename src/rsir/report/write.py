@@ -8,7 +8,8 @@ from rsir.files import write_text
 from rsir.report.blocks import Document, Section
 from rsir.report.closing import cost_section, protocol_section, reproduce_section, settings_section
 from rsir.report.data import data_section, source_section
-from rsir.report.generation import acceptance_section, examples_section, leakage_section
+from rsir.report.examples import examples_section
+from rsir.report.generation import acceptance_section, leakage_section
 from rsir.report.html import to_html
 from rsir.report.markdown import to_markdown
 from rsir.report.results import bucket_section, curves_section, outcome_section, training_section
