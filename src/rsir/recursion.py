@@ -181,6 +181,7 @@ class _Recursion:
             checkpoint=folder.checkpoint,
             progress=lambda look: self.watch.advance(look.updates, horizon),
         )
+        self.watch.stage("evaluate", arm, k)
         evaluation = self._evaluate(model, self.split.valid)
         record = {
             "round": k,
@@ -309,7 +310,14 @@ class _Recursion:
             raise ModelError(f"training diverged ({error}): lower training.learning_rate") from None
 
     def _evaluate(self, model: SequenceModel, cases: Cases) -> Evaluation:
-        return evaluate(model, cases, self.counts, self.config.evaluation, device=self.device)
+        return evaluate(
+            model,
+            cases,
+            self.counts,
+            self.config.evaluation,
+            device=self.device,
+            progress=self.watch.advance,
+        )
 
     def _cases_frame(self, evaluation: Evaluation) -> pl.DataFrame:
         """Per-case values with external ids."""
