@@ -94,9 +94,9 @@ def _table(source: Source, separator: str, has_header: bool, quoted: bool) -> pl
     return table.rename({name: f"column_{place}" for place, name in enumerate(names, start=1)})
 
 
-def _lines(source: Source) -> pl.LazyFrame:
-    """`user item item …` a line, oldest first, as a row an event."""
-    line = pl.scan_csv(
+def _whole_lines(source: Source) -> pl.LazyFrame:
+    """Each line of a text as one value of the column `line`."""
+    return pl.scan_csv(
         source,
         separator=_NO_BYTE,
         has_header=False,
@@ -104,6 +104,11 @@ def _lines(source: Source) -> pl.LazyFrame:
         infer_schema=False,
         new_columns=["line"],
     )
+
+
+def _lines(source: Source) -> pl.LazyFrame:
+    """`user item item …` a line, oldest first, as a row an event."""
+    line = _whole_lines(source)
     words = line.select(words=pl.col("line").str.extract_all(r"\S+")).filter(pl.col("words").list.len() > 0)
     rows = words.select(user_id=pl.col("words").list.first(), item_id=pl.col("words").list.slice(1)).collect()
     _check_lines(rows)
@@ -135,14 +140,7 @@ def check_json_ids(path: Path, column: str, name: str) -> None:
     """
     decompress = _DECOMPRESS.get(path.suffix.lower())
     source: Source = io.BytesIO(decompress(path.read_bytes())) if decompress else str(path)
-    line = pl.scan_csv(
-        source,
-        separator=_NO_BYTE,
-        has_header=False,
-        quote_char=None,
-        infer_schema=False,
-        new_columns=["line"],
-    )
+    line = _whole_lines(source)
     number = rf'"{column}"\s*:\s*-?\d'
     if line.filter(pl.col("line").str.contains(number)).head(1).collect().height:
         raise DataError(f"the {name} ids in {column!r} are mixed, texts and numbers: write them in one way")
