@@ -8,8 +8,11 @@ by an inner product of a prefix state with item vectors also offers `encode` and
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from rsir.ragged import Ragged
@@ -29,16 +32,46 @@ class Recommender(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What a network remembers of P prefixes of one length, to go on without reading them again.
+
+    Attributes:
+        tensors: each (P, ...), row p belongs to prefix p: keys and values of attention, or a carried state.
+        length: items read so far, L.
+    """
+
+    tensors: tuple[Tensor, ...]
+    length: int
+
+    @classmethod
+    def concat(cls, parts: Sequence[Memory]) -> Memory:
+        """The prefixes of all parts, one after another; all of one length."""
+        columns = zip(*(part.tensors for part in parts), strict=True)
+        return cls(tuple(torch.cat(column) for column in columns), parts[0].length)
+
+    @property
+    def num_bytes(self) -> int:
+        """What the tensors take."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors)
+
+    def select(self, prefix: Tensor) -> Memory:
+        """The memory of some prefixes, in the order given; int64 (R,), repeats allowed."""
+        return Memory(tuple(tensor.index_select(0, prefix) for tensor in self.tensors), self.length)
+
+
 class SequenceModel(nn.Module, ABC):
     """A network that turns each prefix into a state and scores items by inner product.
 
     Attributes:
         num_items: size of the catalogue V.
         max_length: the most recent events of a history that the network looks at.
+        incremental: whether `advance` is there.
     """
 
     num_items: int
     max_length: int
+    incremental: bool = False
 
     @abstractmethod
     def encode(self, histories: Ragged) -> Tensor:
@@ -50,6 +83,21 @@ class SequenceModel(nn.Module, ABC):
     @abstractmethod
     def item_vectors(self) -> Tensor:
         """What a state is multiplied with to score items; (V, D)."""
+
+    def advance(self, item_P: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
+        """Go on by one item: the states of P prefixes that are each one item longer.
+
+        Equal to `encode_last` of the longer prefixes up to rounding, as long as they have at most
+        `max_length` items.
+
+        Args:
+            item_P: int64 (P,), the newest item of each prefix.
+            memory: of the prefixes without it; None if it is their first.
+
+        Returns:
+            The states, (P, D), and the memory of the longer prefixes.
+        """
+        raise NotImplementedError(f"{type(self).__name__} reads each prefix anew")
 
     def encode_last(self, histories: Ragged) -> Tensor:
         """The state after the last event of each history; (B, D)."""

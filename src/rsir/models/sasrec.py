@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rsir.models.base import SequenceModel
+from rsir.models.base import Memory, SequenceModel
 from rsir.models.layers import Dropout
 from rsir.ragged import Ragged
 from rsir.settings import Settings
@@ -57,6 +57,7 @@ class SASRec(SequenceModel):
         self.num_items = num_items
         self.max_length = config.max_length
         self.item = nn.Embedding(num_items, config.dim)
+        self.incremental = config.positions != "from_end"  # those places change with every new item
         absolute = config.positions in ("from_end", "from_start")
         self.position = nn.Embedding(config.max_length, config.dim) if absolute else None
         self.dropout = Dropout(config.dropout)
@@ -73,19 +74,36 @@ class SASRec(SequenceModel):
 
     def encode(self, histories: Ragged) -> Tensor:
         """States after every event; (N, D)."""
-        x = F.embedding(histories.values, self.item.weight)
+        from_end = self.config.positions == "from_end"
+        x = self._embed(histories.values, histories.from_end if from_end else histories.position)
+        for block in self.blocks:
+            x = block(x, histories)
+        return self._finish(x)
+
+    def _embed(self, items: Tensor, place: Tensor) -> Tensor:
+        x = F.embedding(items, self.item.weight)
         if self.config.scale_embedding:
             x = x * self.config.dim**0.5
         if self.position is not None:
-            from_end = self.config.positions == "from_end"
-            x = x + self.position(histories.from_end if from_end else histories.position)
-        x = self.norm_in(self.dropout(x))
-        for block in self.blocks:
-            x = block(x, histories)
+            x = x + self.position(place)
+        return self.norm_in(self.dropout(x))
+
+    def _finish(self, x: Tensor) -> Tensor:
         x = self.norm_out(x)
-        if self.config.cosine is not None:
-            x = F.normalize(x, dim=-1) * self.config.cosine
-        return x
+        return x if self.config.cosine is None else F.normalize(x, dim=-1) * self.config.cosine
+
+    def advance(self, item_P: Tensor, memory: Memory | None) -> tuple[Tensor, Memory]:
+        """See `SequenceModel.advance`; the memory holds keys and values, (P, L, D), of each block."""
+        if not self.incremental:
+            return super().advance(item_P, memory)
+        length = 0 if memory is None else memory.length
+        x = self._embed(item_P, torch.full_like(item_P, length))
+        kept: list[Tensor] = []
+        for number, block in enumerate(self.blocks):
+            past = () if memory is None else memory.tensors[2 * number : 2 * number + 2]
+            x, now = block.advance(x, past)
+            kept += now
+        return self._finish(x), Memory(tuple(kept), length + 1)
 
     def item_vectors(self) -> Tensor:
         """Item vectors; (V, D)."""
@@ -111,10 +129,18 @@ class _Block(nn.Module):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, x: Tensor, histories: Ragged) -> Tensor:
+        return self._combine(x, self.attention(self.norm1(x) if self.pre else x, histories))
+
+    def advance(self, x: Tensor, past: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The newest event of each row, given keys and values of the earlier ones; and all of these."""
+        mixed, kept = self.attention.advance(self.norm1(x) if self.pre else x, past)
+        return self._combine(x, mixed), kept
+
+    def _combine(self, x: Tensor, mixed: Tensor) -> Tensor:
         if self.pre:
-            x = x + self.dropout(self.attention(self.norm1(x), histories))
+            x = x + self.dropout(mixed)
             return x + self.dropout(self.feed_forward(self.norm2(x)))
-        x = self.norm1(x + self.dropout(self.attention(x, histories)))
+        x = self.norm1(x + self.dropout(mixed))
         return self.norm2(x + self.dropout(self.feed_forward(x)))
 
 
@@ -134,6 +160,17 @@ class _CausalAttention(nn.Module):
         heads = self.qkv(x).view(x.shape[0], 3, self.num_heads, -1)
         mixed = [self._attend(heads[part], rows) for part, rows in histories.blocks]
         return self.out(mixed[0] if len(mixed) == 1 else torch.cat(mixed))
+
+    def advance(self, x: Tensor, past: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Attention of the newest event of each row; `x` is (P, D), `past` keys and values (P, L, D)."""
+        query, *now = self.qkv(x)[:, None].chunk(3, dim=-1)
+        kept = tuple(torch.cat([old, new], 1) for old, new in zip(past, now, strict=True)) if past else (*now,)
+        query, key, value = (part.unflatten(2, (self.num_heads, -1)) for part in (query, *kept))
+        scores = (query * key).sum(3) / query.shape[3] ** 0.5  # (P, L + 1, H)
+        if self.distance_bias is not None:
+            scores = scores + self.distance_bias.weight[: key.shape[1]].flip(0)
+        mixed = (scores.softmax(1)[..., None] * value).sum(1)
+        return self.out(mixed.flatten(1)), kept
 
     def _attend(self, heads: Tensor, rows: Ragged) -> Tensor:
         """Attention within each row; `heads` is (N, 3, H, D/H), the result (N, D)."""
