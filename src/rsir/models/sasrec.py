@@ -164,13 +164,14 @@ class _CausalAttention(nn.Module):
     def advance(self, x: Tensor, past: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Attention of the newest event of each row; `x` is (P, D), `past` keys and values (P, L, D)."""
         query, *now = self.qkv(x)[:, None].chunk(3, dim=-1)
-        kept = tuple(torch.cat([old, new], 1) for old, new in zip(past, now, strict=True)) if past else (*now,)
-        query, key, value = (part.unflatten(2, (self.num_heads, -1)) for part in (query, *kept))
+        if past:
+            now = [torch.cat([old, new], 1) for old, new in zip(past, now, strict=True)]
+        query, key, value = (part.unflatten(2, (self.num_heads, -1)) for part in (query, *now))
         scores = (query * key).sum(3) / query.shape[3] ** 0.5  # (P, L + 1, H)
         if self.distance_bias is not None:
             scores = scores + self.distance_bias.weight[: key.shape[1]].flip(0)
         mixed = (scores.softmax(1)[..., None] * value).sum(1)
-        return self.out(mixed.flatten(1)), kept
+        return self.out(mixed.flatten(1)), tuple(now)
 
     def _attend(self, heads: Tensor, rows: Ragged) -> Tensor:
         """Attention within each row; `heads` is (N, 3, H, D/H), the result (N, D)."""
