@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import rsir
-from rsir.cli import data, machine, use
+from rsir.cli import data, evidence, machine, use
 from rsir.cli.output import Stopped, complain
 from rsir.cli.run import run_verb
 from rsir.errors import RsirError
@@ -32,6 +32,7 @@ app.command("generate")(use.generate_verb)
 app.command("evaluate")(use.evaluate_verb)
 app.command("recommend")(use.recommend_verb)
 app.command("report")(use.report_verb)
+app.command("compare")(evidence.compare_verb)
 app.command("doctor")(machine.doctor_verb)
 app.add_typer(machine.config_app, name="config")
 

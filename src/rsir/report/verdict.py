@@ -74,7 +74,7 @@ def label(metric: str) -> str:
     return f"{name.upper() if name in ('ndcg', 'mrr') else name.capitalize()}@{cutoff}"
 
 
-def _headline(metric: str, comparison: dict[str, Any]) -> Headline:
+def headline(metric: str, comparison: dict[str, Any]) -> Headline:
     """The relative gain with its interval; the absolute one where the control has next to nothing."""
     c, level = comparison, share(comparison["level"], 0)
     ends = (c["relative_low"], c["relative_high"])
@@ -104,7 +104,7 @@ def _claimed(view: View) -> Answer:
         f"({signed(base['low'])} to {signed(base['high'])}); that difference mixes data and training.",
         _seeds(view),
     ]
-    figures = tuple(_headline(name, against[name]) for name in (view.ndcg, view.recall))
+    figures = tuple(headline(name, against[name]) for name in (view.ndcg, view.recall))
     return Answer(kind, titles[kind], figures, tuple(lines))
 
 
