@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rsir.data.batches import Batch, TrainingRows
 from rsir.data.sequences import Sequences
+from rsir.errors import ConfigError
 from rsir.losses import LossConfig, Objective
 from rsir.models.base import SequenceModel
 from rsir.rng import generator_seed
@@ -141,7 +142,13 @@ def fit(
 
     Raises:
         DataError: if no sequence has two events.
+        ConfigError: if each place is to predict but the model sees later events.
     """
+    if config.targets == "every" and not model.causal:
+        raise ConfigError(
+            f"{type(model).__name__} sees later events, so not every place can predict: "
+            "set training.targets=last"
+        )
     devices = [torch.device(device)] if torch.device(device).type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         run = _Training(model, data, config, seed, weight, period, budget, device)
@@ -181,6 +188,7 @@ class _Training:
         self.period, self.budget = period or max(config.min_period, self.per_pass), budget
         self.normaliser = self.rows.num_predictions / self.per_pass
         self.loss = Objective(config, data.item_counts(), device)
+        self.generator = torch.Generator(device)
         self.optimizer = torch.optim.AdamW(
             model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
@@ -221,8 +229,7 @@ class _Training:
         total = torch.zeros((), device=self.device)
         for batch in self._stream(first, stop):
             self._set_rate(self.now.updates)
-            hidden = self.model.encode(batch.histories)[batch.place]
-            loss = self.loss(hidden, self.model.item_vectors(), batch.target, batch.weight, self.normaliser)
+            loss = self._loss(batch)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             if self.config.gradient_clip is not None:
@@ -233,6 +240,14 @@ class _Training:
             total += loss.detach()
             self.now.updates += 1
         return float(total) / max(1, stop - first)
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """The objective, and what the model adds to it."""
+        hidden = self.model.encode(batch.histories)[batch.place]
+        loss = self.loss(hidden, self.model.item_vectors(), batch.target, batch.weight, self.normaliser)
+        self.generator.manual_seed(generator_seed(self.seed, "auxiliary", self.now.updates))
+        extra = self.model.auxiliary_loss(batch, self.generator)
+        return loss if extra is None else loss + extra
 
     def _stream(self, first: int, stop: int) -> Iterator[Batch]:
         """The batches of updates first … stop−1 of an endless sequence of passes."""

@@ -5,26 +5,65 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from rsir.models.backbones import MODELS, Backbone, count_parameters
 from rsir.models.base import Recommender, SequenceModel
+from rsir.models.bsarec import BSARec, BSARecConfig
+from rsir.models.cl4srec import CL4SRec, CL4SRecConfig
+from rsir.models.esasrec import ESASRec, ESASRecConfig
+from rsir.models.fearec import FEARec, FEARecConfig
+from rsir.models.gru4rec import GRU4Rec, GRU4RecConfig
+from rsir.models.hstu import HSTU, HSTUConfig
+from rsir.models.mamba4rec import Mamba4Rec, Mamba4RecConfig
 from rsir.models.sasrec import SASRec, SASRecConfig
 
-MODELS: dict[str, type[SASRec]] = {"sasrec": SASRec}
-"""Backbones by name."""
+ModelConfig = Annotated[
+    SASRecConfig
+    | ESASRecConfig
+    | CL4SRecConfig
+    | HSTUConfig
+    | BSARecConfig
+    | FEARecConfig
+    | GRU4RecConfig
+    | Mamba4RecConfig,
+    Field(discriminator="name"),
+]
+"""The shape of any backbone; its `name` says which."""
 
 __all__ = [
+    "HSTU",
     "MODELS",
+    "BSARec",
+    "BSARecConfig",
+    "Backbone",
+    "CL4SRec",
+    "CL4SRecConfig",
+    "ESASRec",
+    "ESASRecConfig",
+    "FEARec",
+    "FEARecConfig",
+    "GRU4Rec",
+    "GRU4RecConfig",
+    "HSTUConfig",
+    "Mamba4Rec",
+    "Mamba4RecConfig",
+    "ModelConfig",
     "Recommender",
     "SASRec",
     "SASRecConfig",
     "SequenceModel",
     "build_model",
+    "count_parameters",
     "describe_model",
 ]
 
 
-def build_model(config: SASRecConfig, num_items: int) -> SequenceModel:
+def build_model(config: ModelConfig, num_items: int) -> SequenceModel:
     """A freshly initialised network for a catalogue; draws from PyTorch's global generator."""
-    return MODELS[config.name](num_items, config)
+    return MODELS[config.name].model(num_items, config)
 
 
 def describe_model(model: SequenceModel) -> dict[str, object]:
@@ -34,5 +73,5 @@ def describe_model(model: SequenceModel) -> dict[str, object]:
         "model": type(model).__name__,
         "num_items": model.num_items,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "config": config.model_dump(mode="json") if config is not None else None,
+        "config": config.model_dump(mode="json") if isinstance(config, BaseModel) else None,
     }

@@ -15,6 +15,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from rsir.data.batches import Batch
 from rsir.ragged import Ragged
 
 
@@ -67,15 +68,18 @@ class SequenceModel(nn.Module, ABC):
         num_items: size of the catalogue V.
         max_length: the most recent events of a history that the network looks at.
         incremental: whether `advance` is there.
+        causal: whether the state after an event is the same whatever comes later. A network that is not
+            must be trained on the last place of each prefix, `training.targets = "last"`.
     """
 
     num_items: int
     max_length: int
     incremental: bool = False
+    causal: bool = True
 
     @abstractmethod
     def encode(self, histories: Ragged) -> Tensor:
-        """The state after every event; (N, D). Causal: event t sees events ≤ t of its row only.
+        """The state after every event; (N, D). If `causal`, event t sees events ≤ t of its row only.
 
         The rows must not be longer than `max_length`.
         """
@@ -98,6 +102,16 @@ class SequenceModel(nn.Module, ABC):
             The states, (P, D), and the memory of the longer prefixes.
         """
         raise NotImplementedError(f"{type(self).__name__} reads each prefix anew")
+
+    def auxiliary_loss(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
+        """What a network adds to the loss of a training batch; a scalar, None for nothing.
+
+        Args:
+            batch: the sequences; a term should be a mean over them, so that it weighs the same for any
+                batch size.
+            generator: to draw from, on the batch's device; fixed by the seed and the update.
+        """
+        return None
 
     def encode_last(self, histories: Ragged) -> Tensor:
         """The state after the last event of each history; (B, D)."""

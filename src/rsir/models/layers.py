@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from rsir.ragged import Ragged
 
 
 class Dropout(nn.Module):
@@ -32,3 +36,89 @@ class Dropout(nn.Module):
     def extra_repr(self) -> str:
         """The rate, when printed."""
         return f"rate={self.rate}"
+
+
+def linear(num_in: int, num_out: int, std: float | None = None) -> nn.Linear:
+    """A linear layer with bias 0 and normal weights; `std` None: Xavier's, √(2 / (in + out))."""
+    layer = nn.Linear(num_in, num_out)
+    nn.init.normal_(layer.weight, std=std or (2 / (num_in + num_out)) ** 0.5)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def padded(x: Tensor, histories: Ragged, act: Callable[[Tensor], Tensor]) -> Tensor:
+    """Apply `act` to padded rows, block by block; flat (N, …) in, flat (N, …) out.
+
+    Args:
+        x: float (N, ...), one entry for each event.
+        histories: whose rows these are.
+        act: (B, L, ...) to (B, L, ...); causal, so that padding, which stands last, changes nothing.
+    """
+    parts = [rows.flatten(act(rows.pad(x[part]))) for part, rows in histories.blocks]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def distances(length: int, device: torch.device) -> Tensor:
+    """How many events back place s lies from place t; int64 (L, L), row t, negative for later ones.
+
+    >>> distances(3, torch.device("cpu")).tolist()
+    [[0, -1, -2], [1, 0, -1], [2, 1, 0]]
+    """
+    place = torch.arange(length, device=device)
+    return place[:, None] - place[None, :]
+
+
+class DistanceBias(nn.Module):
+    """A learned number for each head and distance (Shaw et al., NAACL 2018, as in T5): relative positions."""
+
+    def __init__(self, max_length: int, num_heads: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(max_length, num_heads) * 0.02)
+
+    def forward(self, length: int) -> Tensor:
+        """The bias of every pair; (H, L, L), −inf where the key is later than the query."""
+        distance = distances(length, self.weight.device)
+        bias = self.weight[distance.clamp(min=0)].permute(2, 0, 1)
+        return bias.masked_fill(distance < 0, float("-inf"))
+
+    def newest(self, length: int) -> Tensor:
+        """The bias of the newest of `length` events towards each of them, oldest first; (L, H)."""
+        return self.weight[:length].flip(0)
+
+
+class CausalAttention(nn.Module):
+    """Scaled dot-product attention (Vaswani et al., 2017) over own and earlier events, biased by distance."""
+
+    def __init__(self, dim: int, num_heads: int, max_length: int, dropout: float, std: float) -> None:
+        super().__init__()
+        self.num_heads, self.rate = num_heads, dropout
+        self.qkv, self.out = linear(dim, 3 * dim, std), linear(dim, dim, std)
+        self.bias = DistanceBias(max_length, num_heads)
+
+    def forward(self, x: Tensor, histories: Ragged) -> Tensor:
+        """What each event gathers; (N, D)."""
+        return self.out(padded(self.qkv(x), histories, self._attend))
+
+    def _attend(self, qkv: Tensor) -> Tensor:
+        """Rows (B, L, 3D) to (B, L, D)."""
+        query, key, value = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        rate = self.rate if self.training else 0.0
+        bias = self.bias(qkv.shape[1])
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=rate)
+        return mixed.transpose(1, 2).flatten(2)
+
+    def advance(self, x: Tensor, past: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What the newest event of each row gathers, (P, D); keeps keys and values, each (P, L, D)."""
+        query, *now = self.qkv(x)[:, None].chunk(3, dim=2)
+        kept = append(past, tuple(now))
+        query, key, value = (part.unflatten(2, (self.num_heads, -1)) for part in (query, *kept))
+        scores = (query * key).sum(3) / query.shape[3] ** 0.5 + self.bias.newest(key.shape[1])
+        mixed = (scores.softmax(1)[..., None] * value).sum(1)
+        return self.out(mixed.flatten(1)), kept
+
+
+def append(past: tuple[Tensor, ...], now: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What was kept of earlier events, (P, L, …) each, and the newest, (P, 1, …), behind it."""
+    if not past:
+        return now
+    return tuple(torch.cat([old, new], 1) for old, new in zip(past, now, strict=True))
