@@ -6,6 +6,7 @@ import pytest
 
 from rsir.config import Config, describe_config, load_config, to_toml
 from rsir.errors import ConfigError
+from rsir.models import MODELS, GRU4RecConfig
 
 
 def test_toml_round_trip_with_things_switched_off(tmp_path: Path) -> None:
@@ -40,6 +41,8 @@ def test_files_then_overrides(tmp_path: Path, name: str) -> None:
         ("model.dim=0", "greater than or equal to 1"),
         ("model.dim=wide", "valid integer"),
         ("model=sasrec", "is a section"),
+        ("model.name=gru", "did you mean 'gru4rec'"),
+        ("model.name=SAS", "did you mean 'sasrec'"),
         ("training.loss=hinge", "'softmax'"),
         ("seed", "no '='"),
         ("monitor=ndcg@7", "ndcg@10"),
@@ -64,3 +67,23 @@ def test_every_setting_has_a_meaning() -> None:
 def test_a_config_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Config().seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_backbone_by_its_name(tmp_path: Path, name: str) -> None:
+    config = load_config(overrides=["model.dim=12", f"model.name={name}"])  # in any order
+    assert (config.model.name, config.model.dim) == (name, 12)
+    assert isinstance(config.model, MODELS[name].config)
+    (tmp_path / "config.toml").write_text(to_toml(config))
+    assert load_config(tmp_path / "config.toml") == config
+    changed = {key for key, value, default, _ in describe_config(config) if value != default}
+    assert changed == {"model.dim", "model.name"} - ({"model.name"} if name == "sasrec" else set())
+
+
+def test_another_backbone_begins_with_its_own_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[model]\ndim = 32\nnorm = 'post'\n")
+    assert load_config(path, ["model.name=gru4rec"]).model == GRU4RecConfig()
+    assert load_config(path, ["model.name=sasrec"]).model.dim == 32
+    path.write_text("[model]\nname = 'gru4rec'\ndim = 32\n")
+    assert load_config(path, ["model.num_blocks=2"]).model == GRU4RecConfig(dim=32, num_blocks=2)

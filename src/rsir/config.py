@@ -6,10 +6,11 @@ import difflib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from rsir.acquire import AcquisitionConfig
 from rsir.data.read import ReadConfig
@@ -18,9 +19,13 @@ from rsir.data.splits import SplitConfig
 from rsir.errors import ConfigError, MissingExtraError
 from rsir.evaluate import EvaluationConfig
 from rsir.generate import GenerationConfig
-from rsir.models.sasrec import SASRecConfig
+from rsir.models import MODELS, ModelConfig, SASRecConfig
 from rsir.settings import Settings
 from rsir.train import TrainingConfig
+
+
+_BACKBONE = "sasrec"
+"""The backbone where none is named."""
 
 
 class RecursionConfig(Settings):
@@ -56,17 +61,26 @@ class Config(Settings):
     data: ReadConfig = Field(ReadConfig(), description="how a log is read")
     split: SplitConfig = Field(SplitConfig(), description="how a log is cut")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="what is measured")
-    model: SASRecConfig = Field(SASRecConfig(), description="the backbone")
+    model: ModelConfig = Field(SASRecConfig(), description="the backbone")
     training: TrainingConfig = Field(TrainingConfig(), description="how the backbone is fitted")
     generation: GenerationConfig = Field(GenerationConfig(), description="how rollouts are made and judged")
     acquisition: AcquisitionConfig = Field(AcquisitionConfig(), description="which rollouts are admitted")
     recursion: RecursionConfig = Field(RecursionConfig(), description="how rounds follow each other")
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _named(cls, model: Any) -> Any:
+        """Settings of a backbone without its name are the default one's."""
+        return {"name": _BACKBONE, **model} if isinstance(model, Mapping) else model
 
 
 def load_config(
     file: str | Path | None = None, overrides: Sequence[str] = (), base: Mapping[str, Any] | None = None
 ) -> Config:
     """Compose a configuration: defaults, then `base`, then a file, then `section.key=value` overrides.
+
+    Where one of these names another backbone (`model.name`) than those before, it begins with the
+    defaults of that backbone: settings of one mean nothing, or something else, to another.
 
     Args:
         file: TOML, JSON or (with the extra "yaml") YAML.
@@ -80,12 +94,11 @@ def load_config(
     >>> load_config(overrides=["generation.max_rank=none"]).generation.max_rank is None
     True
     """
-    values = _merge({}, base or {})
-    if file is not None:
-        values = _merge(values, _read(Path(file)))
+    given: dict[str, Any] = {}
     for override in overrides:
-        values = _merge(values, _parse(override))
-    return parse_config(values)
+        given = _merge(given, _parse(override))
+    layers = [base or {}, _read(Path(file)) if file is not None else {}, given]
+    return parse_config(reduce(_layer, layers, {}))
 
 
 def parse_config(values: Mapping[str, Any]) -> Config:
@@ -114,15 +127,17 @@ def to_toml(config: Config) -> str:
 
 
 def describe_config(config: Config) -> Iterator[tuple[str, object, object, str]]:
-    """Every setting as (dotted name, value, default, meaning)."""
+    """Every setting as (dotted name, value, default, meaning); a backbone's defaults are its own."""
     default = Config()
     for key, field in Config.model_fields.items():
         value, standard = getattr(config, key), getattr(default, key)
         if not isinstance(value, BaseModel):
             yield key, value, standard, field.description or ""
             continue
+        own = standard if type(value) is type(standard) else type(value)()
         for name, inner in type(value).model_fields.items():
-            yield f"{key}.{name}", getattr(value, name), getattr(standard, name), inner.description or ""
+            usual = getattr(standard if name == "name" else own, name)
+            yield f"{key}.{name}", getattr(value, name), usual, inner.description or ""
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -168,6 +183,15 @@ def _parse(override: str) -> dict[str, Any]:
     return dict(value)
 
 
+def _layer(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` on `under`, without the settings of a backbone that is no longer the one."""
+    models = (layer.get("model") for layer in (under, over))
+    before, now = (model.get("name") if isinstance(model, Mapping) else None for model in models)
+    if now not in (None, before or _BACKBONE):
+        under = {key: value for key, value in under.items() if key != "model"}
+    return _merge(under, over)
+
+
 def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Nested values, `over` winning."""
     merged = dict(under)
@@ -196,11 +220,18 @@ def _toml(value: object) -> str:
 def _explain(error: ValidationError) -> str:
     """The first problem in one line: the key, what was given, the rule."""
     first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
+    place = [str(part) for part in first["loc"]]
+    backbone = place.pop(1) if place[0] == "model" and len(place) > 1 else _BACKBONE
+    name = ".".join(place)
+    if first["type"] == "union_tag_invalid":
+        asked = str(first["input"]["name"])
+        near = difflib.get_close_matches(asked.lower(), MODELS, n=1, cutoff=0.0)[0]
+        return f"unknown backbone model.name = {asked!r}: did you mean {near!r}? See `rsir models`"
     if first["type"] == "extra_forbidden":
         if isinstance(first["input"], dict):
             name = ".".join([name, *list(first["input"])[:1]])
-        return f"unknown setting {name!r}: did you mean {_nearest(name)!r}? See `rsir config show`"
+        near = _nearest(name, backbone)
+        return f"unknown setting {name!r}: did you mean {near!r}? See `rsir config show`"
     if first["type"] in ("model_type", "model_attributes_type"):
         return (
             f"{name} = {first['input']!r} is a section: set one of its keys, as in {_nearest(name + '.')}=…"
@@ -210,9 +241,9 @@ def _explain(error: ValidationError) -> str:
     return f"impossible value {name}{given}: {rule[0].lower() + rule[1:]}"
 
 
-def _nearest(name: str) -> str:
+def _nearest(name: str, backbone: str = _BACKBONE) -> str:
     """The known setting most like `name`."""
-    known = [key for key, *_ in describe_config(Config())]
+    known = [key for key, *_ in describe_config(parse_config({"model": {"name": backbone}}))]
     same_key = [key for key in known if key.split(".")[-1] == name.split(".")[-1]]
     section, _, _ = name.rpartition(".")
     in_section = [key for key in known if section and key.startswith(section + ".")]

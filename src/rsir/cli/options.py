@@ -67,8 +67,10 @@ def changed(
 ) -> tuple[Config, list[tuple[str, object, object]]]:
     """Stored settings with a file and overrides on top, and which of them differ: (name, stored, given)."""
     config = load_config(file, given, base=stored.model_dump(mode="json"))
-    pairs = zip(describe_config(stored), describe_config(config), strict=True)
-    return config, [(name, old, new) for (name, old, *_), (_, new, *_) in pairs if old != new]
+    before, now = ({name: value for name, value, *_ in describe_config(c)} for c in (stored, config))
+    names = dict.fromkeys([*before, *now])  # another backbone has other settings
+    pairs = ((name, before.get(name), now.get(name)) for name in names)
+    return config, [(name, old, new) for name, old, new in pairs if old != new]
 
 
 def changed_only(stored: Config, given: list[str], sections: tuple[str, ...]) -> Config:
