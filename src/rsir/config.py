@@ -23,7 +23,6 @@ from rsir.models import MODELS, ModelConfig, SASRecConfig
 from rsir.settings import Settings
 from rsir.train import TrainingConfig
 
-
 _BACKBONE = "sasrec"
 """The backbone where none is named."""
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from rsir.models.backbones import MODELS, Backbone, count_parameters
+from rsir.models.backbones import MODELS, Backbone, backbone_facts
 from rsir.models.base import Recommender, SequenceModel
 from rsir.models.bsarec import BSARec, BSARecConfig
 from rsir.models.cl4srec import CL4SRec, CL4SRecConfig
@@ -55,8 +55,8 @@ __all__ = [
     "SASRec",
     "SASRecConfig",
     "SequenceModel",
+    "backbone_facts",
     "build_model",
-    "count_parameters",
     "describe_model",
 ]
 
