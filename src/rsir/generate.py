@@ -23,8 +23,8 @@ from rsir.data.sequences import OBSERVED, Sequences
 from rsir.errors import DataError
 from rsir.explore import BoundedExploration, Candidates
 from rsir.fidelity import RankFidelity
-from rsir.models.base import Recommender
-from rsir.models.scorers import PrefixScorer, scorer_for
+from rsir.models.base import Memory, Recommender
+from rsir.models.scorers import Past, PrefixScorer, scorer_for
 from rsir.models.topk import order
 from rsir.ragged import Ragged
 from rsir.rng import uniform
@@ -77,8 +77,8 @@ def generate(
     seed: int,
     round_index: int,
     device: torch.device | str | None = None,
-    batch_size: int = 512,
-    tile_size: int = 8192,
+    batch_size: int | None = None,
+    tile_size: int = 16384,
     progress: Callable[[int, int], None] | None = None,
 ) -> Rollouts:
     """Generate `num_rollouts` rollouts from each source sequence and judge every step.
@@ -93,7 +93,7 @@ def generate(
         seed: of all randomness here, together with round, source row, rollout and step.
         round_index: the round k + 1 the rollouts are for.
         device: where to compute; default where the sources are.
-        batch_size: prefixes scored at once.
+        batch_size: prefixes scored at once; default by kind of model.
         tile_size: items scored at once.
         progress: called with (step, active rollouts) before each step.
 
@@ -179,6 +179,7 @@ class _Run:
         self.chosen: list[Chosen] = []
         self.checks: list[tuple[int, int]] = []
         self.distinct_prefixes = 0
+        self.memory: Memory | None = None
 
     def start(self) -> Front:
         """Every rollout with the first item of its source."""
@@ -214,7 +215,9 @@ class _Run:
         num_prefixes = len(front.prefixes_PL)
         needed = max(self.config.max_rank or 0, self.config.top_k) + front.length
         best = min(needed, self.scorer.num_items)
-        answers = self.scorer.ask(front.prefixes, pairs.by_prefix(num_prefixes), best)
+        queries = pairs.by_prefix(num_prefixes)
+        answers = self.scorer.ask(front.prefixes_PL, queries, best, self._past(front))
+        self.memory = answers.memory
         self.distinct_prefixes += num_prefixes
         each = torch.arange(num_prefixes, device=answers.items.device)[:, None].expand_as(answers.items)
         seen_PK = contains(front.prefixes_PL, each, answers.items)
@@ -222,6 +225,12 @@ class _Run:
         best_first = by_score[pairs.remaining.row[by_score].argsort(stable=True)]
         own = Ragged(pairs.remaining.values[best_first], pairs.remaining.offsets)
         return _Scored(pairs, own, answers.asked[best_first], answers.items, answers.scores, seen_PK)
+
+    def _past(self, front: Front) -> Past | None:
+        """What the model remembers of the prefixes that these go on from."""
+        if self.memory is None or front.parent is None:
+            return None
+        return Past(self.memory, front.parent)
 
     def _judge(self, front: Front, scored: _Scored) -> tuple[Tensor, Tensor]:
         """The best rank of a remaining own item for each rollout, and whether its step holds."""

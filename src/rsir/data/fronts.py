@@ -23,11 +23,13 @@ class Front:
         rollout: int64 (R,), numbers of the active rollouts.
         prefix: int64 (R,), the prefix each stands on.
         prefixes_PL: int64 (P, L), the distinct prefixes; each is used by some rollout.
+        parent: int64 (P,), the prefix of the front before that each goes on from; None at the start.
     """
 
     rollout: Tensor
     prefix: Tensor
     prefixes_PL: Tensor
+    parent: Tensor | None = None
 
     @classmethod
     def start(cls, item_R: Tensor) -> Front:
@@ -48,19 +50,13 @@ class Front:
         """Items of each rollout so far, L."""
         return self.prefixes_PL.shape[1]
 
-    @property
-    def prefixes(self) -> Ragged:
-        """The distinct prefixes as rows."""
-        count, length = self.prefixes_PL.shape
-        offsets = torch.arange(count + 1, device=self.prefixes_PL.device) * length
-        return Ragged(self.prefixes_PL.flatten(), offsets)
-
     def keep(self, rows: Tensor) -> Front:
         """The rollouts where `rows` (bool) is true, and their prefixes."""
         if bool(rows.all()):
             return self
         used, prefix = self.prefix[rows].unique(return_inverse=True)
-        return Front(self.rollout[rows], prefix, self.prefixes_PL[used])
+        parent = None if self.parent is None else self.parent[used]
+        return Front(self.rollout[rows], prefix, self.prefixes_PL[used], parent)
 
     def extend(self, rows: Tensor, item: Tensor, num_items: int) -> Front:
         """The rollouts where `rows` (bool) is true, each with one more `item`.
@@ -69,8 +65,9 @@ class Front:
         comparing or hashing whole sequences.
         """
         key, prefix = (self.prefix[rows] * num_items + item).unique(return_inverse=True)
-        parents, items = self.prefixes_PL[key // num_items], key % num_items
-        return Front(self.rollout[rows], prefix, torch.cat([parents, items[:, None]], 1))
+        parent, item = key // num_items, key % num_items
+        longer = torch.cat([self.prefixes_PL[parent], item[:, None]], 1)
+        return Front(self.rollout[rows], prefix, longer, parent)
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,7 @@ class SASRec(SequenceModel):
         x = self._embed(item_P, torch.full_like(item_P, length))
         kept: list[Tensor] = []
         for number, block in enumerate(self.blocks):
+            assert isinstance(block, _Block)
             past = () if memory is None else memory.tensors[2 * number : 2 * number + 2]
             x, now = block.advance(x, past)
             kept += now

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rsir.errors import ModelError
-from rsir.models.base import Recommender, SequenceModel
+from rsir.models.base import Memory, Recommender, SequenceModel
 from rsir.models.topk import exact_top_k, paired_scores
 from rsir.ragged import Ragged
 
@@ -29,11 +28,30 @@ class Answers:
             descending, index ascending).
         scores: float64 (P, K), their scores.
         asked: float64 (M,), the scores of the items asked for, in the order asked.
+        memory: what the model remembers of the prefixes, for one item more; None if nothing.
     """
 
     items: Tensor
     scores: Tensor
     asked: Tensor
+    memory: Memory | None = None
+
+
+@dataclass(frozen=True)
+class Past:
+    """What the model remembers of earlier prefixes, and which of them each prefix goes on from.
+
+    Attributes:
+        memory: of prefixes one item shorter.
+        parent: int64 (P,), places in `memory`.
+    """
+
+    memory: Memory
+    parent: Tensor
+
+    def of(self, rows: Tensor) -> Memory:
+        """The memory of some of the P prefixes."""
+        return self.memory.select(self.parent[rows])
 
 
 class PrefixScorer(Protocol):
@@ -41,13 +59,14 @@ class PrefixScorer(Protocol):
 
     num_items: int
 
-    def ask(self, prefixes: Ragged, queries: Ragged, top_k: int) -> Answers:
+    def ask(self, prefixes_PL: Tensor, queries: Ragged, top_k: int, past: Past | None = None) -> Answers:
         """Answer for each prefix: its best `top_k` items, and the scores of its queried items.
 
         Args:
-            prefixes: P distinct prefixes, none empty.
+            prefixes_PL: P distinct prefixes of one length L ≥ 1.
             queries: P rows of item indices; rows may be empty.
             top_k: 1 ≤ top_k ≤ num_items.
+            past: what was remembered of the prefixes without their last item; changes speed only.
         """
         ...
 
@@ -57,18 +76,21 @@ class TiledScorer:
 
     States come from a float64 copy of the network and are rounded to float32 once, so that they do
     not depend on the batch they were computed in; scores are then exact (see `topk`).
-    The prefix is encoded anew at each step; a decoder with a cache would take its place in `_states`.
+    A network that is `incremental` reads only what it has not read yet of a prefix; what it remembers is
+    handed back, unless that would take more than `memory_bytes`: then prefixes are read again.
     """
 
     def __init__(
         self,
         model: SequenceModel,
         *,
-        batch_size: int = 512,
-        tile_size: int = 8192,
+        batch_size: int = 2048,
+        tile_size: int = 16384,
+        memory_bytes: int = 512 << 20,
         device: torch.device | str | None = None,
     ) -> None:
         self.num_items = model.num_items
+        self._memory_bytes = memory_bytes
         self._network = copy.deepcopy(model).to(device).double().eval()
         self._batch_size = batch_size
         self._tile_size = tile_size
@@ -80,19 +102,32 @@ class TiledScorer:
             self._max_norm = self._max_norm.max()
 
     @torch.no_grad()
-    def ask(self, prefixes: Ragged, queries: Ragged, top_k: int) -> Answers:
+    def ask(self, prefixes_PL: Tensor, queries: Ragged, top_k: int, past: Past | None = None) -> Answers:
         """See `PrefixScorer.ask`."""
-        return _in_batches(self._ask_batch, prefixes, queries, top_k, self._batch_size)
+        parts, kept, kept_bytes = [], [], 0
+        for rows in torch.arange(len(prefixes_PL), device=prefixes_PL.device).split(self._batch_size):
+            states, memory = self._states(prefixes_PL[rows], past.of(rows) if past else None)
+            parts.append(self._answers(states, queries.select(rows), top_k))
+            kept_bytes += memory.num_bytes if memory else 0
+            if memory is not None and kept_bytes <= self._memory_bytes:
+                kept.append(memory)
+        whole = len(kept) == len(parts)
+        return _joined(parts, Memory.concat(kept) if whole else None)
 
-    def _ask_batch(self, prefixes: Ragged, queries: Ragged, top_k: int) -> Answers:
-        states = self._states(prefixes)
+    def _states(self, prefixes_PL: Tensor, memory: Memory | None) -> tuple[Tensor, Memory | None]:
+        """The state after each prefix, rounded to float32, and what is remembered of it."""
+        network, length = self._network, prefixes_PL.shape[1]
+        if not network.incremental or length > network.max_length:
+            return network.encode_last(_rows(prefixes_PL)).float(), None
+        for place in range(memory.length if memory else 0, length):
+            states, memory = network.advance(prefixes_PL[:, place], memory)
+        return states.float(), memory
+
+    def _answers(self, states: Tensor, queries: Ragged, top_k: int) -> Answers:
         items, scores = exact_top_k(
             states, self._vectors, top_k, tile_size=self._tile_size, max_norm=self._max_norm
         )
         return Answers(items, scores, paired_scores(states, self._vectors, queries.row, queries.values))
-
-    def _states(self, prefixes: Ragged) -> Tensor:
-        return self._network.encode_last(prefixes).float()
 
 
 class DenseScorer:
@@ -107,16 +142,18 @@ class DenseScorer:
         self._batch_size = batch_size
 
     @torch.no_grad()
-    def ask(self, prefixes: Ragged, queries: Ragged, top_k: int) -> Answers:
+    def ask(self, prefixes_PL: Tensor, queries: Ragged, top_k: int, past: Past | None = None) -> Answers:
         """See `PrefixScorer.ask`.
 
         Raises:
             ModelError: if a score is not finite.
         """
-        return _in_batches(self._ask_batch, prefixes, queries, top_k, self._batch_size)
+        batches = torch.arange(len(prefixes_PL), device=prefixes_PL.device).split(self._batch_size)
+        parts = [self._answers(prefixes_PL[rows], queries.select(rows), top_k) for rows in batches]
+        return _joined(parts, None)
 
-    def _ask_batch(self, prefixes: Ragged, queries: Ragged, top_k: int) -> Answers:
-        scores = self._model.score(prefixes).double()
+    def _answers(self, prefixes_PL: Tensor, queries: Ragged, top_k: int) -> Answers:
+        scores = self._model.score(_rows(prefixes_PL)).double()
         if not bool(scores.isfinite().all()):
             raise ModelError(
                 "the model gives scores that are not finite; lower the learning rate or train again"
@@ -128,28 +165,23 @@ class DenseScorer:
 def scorer_for(
     model: Recommender,
     *,
-    batch_size: int = 512,
-    tile_size: int = 8192,
+    batch_size: int | None = None,
+    tile_size: int = 16384,
     device: torch.device | str | None = None,
 ) -> PrefixScorer:
     """The scorer that fits a model: tiled and exact for a `SequenceModel`, dense for the rest."""
     if isinstance(model, SequenceModel):
-        return TiledScorer(model, batch_size=batch_size, tile_size=tile_size, device=device)
-    return DenseScorer(model, batch_size=batch_size)
+        return TiledScorer(model, batch_size=batch_size or 2048, tile_size=tile_size, device=device)
+    return DenseScorer(model, batch_size=batch_size or 512)
 
 
-def _in_batches(
-    ask: Callable[[Ragged, Ragged, int], Answers],
-    prefixes: Ragged,
-    queries: Ragged,
-    top_k: int,
-    batch_size: int,
-) -> Answers:
-    """The answers of all rows, `batch_size` rows at a time."""
-    rows = torch.arange(len(prefixes), device=prefixes.values.device).split(batch_size)
-    parts = [ask(prefixes.select(r), queries.select(r), top_k) for r in rows]
-    return Answers(
-        torch.cat([part.items for part in parts]),
-        torch.cat([part.scores for part in parts]),
-        torch.cat([part.asked for part in parts]),
-    )
+def _rows(prefixes_PL: Tensor) -> Ragged:
+    count, length = prefixes_PL.shape
+    return Ragged(prefixes_PL.flatten(), torch.arange(count + 1, device=prefixes_PL.device) * length)
+
+
+def _joined(parts: list[Answers], memory: Memory | None) -> Answers:
+    """The answers of all batches."""
+    items = torch.cat([part.items for part in parts])
+    scores = torch.cat([part.scores for part in parts])
+    return Answers(items, scores, torch.cat([part.asked for part in parts]), memory)

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from rsir.errors import ModelError
 
-_BLOCK = 32
+_BLOCK = 8
 _MARGIN = 6
-_RESCORE_ELEMENTS = 1 << 19
+_CACHED_SCORES = 1 << 19
+"""Scores made at a time on a CPU: float32 numbers that stay in the second-level cache while they are searched."""
 _INPUT_ROUNDOFF = {"highest": 0.0, "high": 2.0**-11, "medium": 2.0**-8}
 """How far PyTorch may round the operands of a float32 product, by its global precision switch."""
 
@@ -27,23 +27,24 @@ _INPUT_ROUNDOFF = {"highest": 0.0, "high": 2.0**-11, "medium": 2.0**-8}
 def exact_dot(left: Tensor, right: Tensor) -> Tensor:
     """Inner products over the last dimension in float64, added in one fixed order.
 
-    The second half is added to the first until one number is left (an odd width is
-    filled with a zero), with elementwise operations only.
+    The second half is added to the first until one number is left (the middle one of an odd width
+    waits), with elementwise operations only.
 
     >>> exact_dot(torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[4.0, 5.0, 6.0]])).tolist()
     [32.0]
     """
     x = left.double() * right.double()
-    while x.shape[-1] > 1:
-        x = functional.pad(x, (0, 1)) if x.shape[-1] % 2 else x
-        half = x.shape[-1] // 2
-        x = x[..., :half] + x[..., half:]
-    return x.squeeze(-1)
+    width = x.shape[-1]
+    while width > 1:
+        half = (width + 1) // 2
+        x[..., : width - half] += x[..., half:width]
+        width = half
+    return x[..., 0]
 
 
 def paired_scores(states: Tensor, vectors: Tensor, row: Tensor, item: Tensor) -> Tensor:
     """Exact scores of single (state, item) pairs; `row` and `item` int64 (M,), float64 (M,)."""
-    size = max(1, _RESCORE_ELEMENTS // vectors.shape[1])
+    size = max(1, _CACHED_SCORES // (8 * vectors.shape[1]))
     parts = [exact_dot(states[r], vectors[i]) for r, i in zip(row.split(size), item.split(size), strict=True)]
     return torch.cat(parts)
 
@@ -105,39 +106,53 @@ def _error_bound(states: Tensor, max_norm: Tensor) -> Tensor:
 
 def _candidates(states: Tensor, vectors: Tensor, width: int, tile_size: int) -> tuple[Tensor, Tensor]:
     """The best `width` items by float32 scores (B, width), and the least of those scores (B,)."""
-    scores = states.new_empty((len(states), 0))
-    items = scores.to(torch.int64)
+    best = states.new_empty((len(states), 0))
+    items = best.to(torch.int64)
     for start in range(0, len(vectors), tile_size):
-        tile_scores, places = _best_of_tile(states @ vectors[start : start + tile_size].T, width)
-        scores = torch.cat([scores, tile_scores], 1)
-        items = torch.cat([items, places + start], 1)
-        if scores.shape[1] > width:
-            scores, kept = scores.topk(width, dim=1, sorted=False)
+        tile_best, places = _best_of_tile(states, vectors[start : start + tile_size], width)
+        best, items = torch.cat([best, tile_best], 1), torch.cat([items, places + start], 1)
+        if best.shape[1] > width:
+            best, kept = best.topk(width, dim=1, sorted=False)
             items = items.gather(1, kept)
-    return items, scores.amin(1)
+    return items, best.amin(1)
 
 
-def _best_of_tile(scores: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """The best `width` of each row and their places, by way of the maxima of short blocks.
+def _best_of_tile(states: Tensor, tile: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """The best `width` items of a tile for each state: scores and places in the tile.
 
-    The best `width` items stand in the `width` blocks with the largest maxima, so only
-    those blocks are searched.
+    Scores are made for a few states at a time in one buffer, −inf where it is longer than the tile.
     """
-    if scores.shape[1] <= _BLOCK * width:
+    length = -(-len(tile) // _BLOCK**3) * _BLOCK**3
+    rows = len(states) if states.is_cuda else max(16, _CACHED_SCORES // length)
+    buffer = states.new_full((min(rows, len(states)), length), float("-inf"))
+    tile_DT, parts = tile.T.contiguous(), []
+    for part in states.split(rows):
+        torch.mm(part, tile_DT, out=buffer[: len(part), : len(tile)])
+        parts.append(_best_of(buffer[: len(part)], width))
+    scores, places = zip(*parts, strict=True)
+    return torch.cat(scores), torch.cat(places)
+
+
+def _best_of(scores: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """The best `width` of each row and their places, by way of the maxima of small blocks.
+
+    The best `width` stand in the `width` blocks with the largest maxima, so only those are searched, and
+    the maxima in the same way. Block n of N is the places n, n + N, n + 2N …: maxima are taken along memory.
+    """
+    count, rest = divmod(scores.shape[1], _BLOCK)
+    if rest or count <= 2 * width:
         return scores.topk(min(width, scores.shape[1]), dim=1, sorted=False)
-    missing = -scores.shape[1] % _BLOCK
-    scores = functional.pad(scores, (0, missing), value=float("-inf")) if missing else scores
-    blocks = scores.view(len(scores), -1, _BLOCK)
-    best = blocks.amax(2).topk(width, dim=1, sorted=False).indices
-    row = torch.arange(len(scores), device=scores.device)[:, None] * blocks.shape[1]
-    inside = blocks.flatten(0, 1).index_select(0, (row + best).flatten()).view(len(scores), -1)
-    kept_scores, kept = inside.topk(width, dim=1, sorted=False)
-    return kept_scores, best.gather(1, kept // _BLOCK) * _BLOCK + kept % _BLOCK
+    blocks = scores.unflatten(1, (_BLOCK, count))
+    best = _best_of(blocks.amax(1), width)[1]
+    inside = blocks.gather(2, best[:, None].expand(-1, _BLOCK, -1)).flatten(1)
+    found, kept = inside.topk(width, dim=1, sorted=False)
+    return found, best.gather(1, kept % width) + kept // width * count
 
 
 def _rescore(states: Tensor, vectors: Tensor, items: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The best `k` of the candidates `items` (B, C) by exact scores."""
-    row = torch.arange(len(states), device=states.device).repeat_interleave(items.shape[1])
-    scores = paired_scores(states, vectors, row, items.flatten()).view(items.shape)
+    rows = max(1, _CACHED_SCORES // (8 * vectors.shape[1] * items.shape[1]))
+    pairs = zip(states[:, None].split(rows), items.split(rows), strict=True)
+    scores = torch.cat([exact_dot(vectors[part], state) for state, part in pairs])
     best = order(scores, items)[:, :k]
     return items.gather(1, best), scores.gather(1, best)
