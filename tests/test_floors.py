@@ -17,7 +17,7 @@ FLOORS = {
     4: {"generate", "acquire"},
     5: {"config", "store"},
     6: {"recursion", "evidence", "run", "launch", "enrich", "assess"},
-    7: {"report"},
+    7: {"bench", "report"},
     8: {"cli"},
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}

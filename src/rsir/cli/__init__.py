@@ -13,7 +13,8 @@ from typing import Annotated, NoReturn
 import typer
 
 import rsir
-from rsir.cli import data, evidence, machine, use
+from rsir.cli import bench, data, evidence, machine, use
+from rsir.cli.models import models_verb
 from rsir.cli.output import Stopped, complain
 from rsir.cli.run import run_verb
 from rsir.errors import RsirError
@@ -33,7 +34,10 @@ app.command("evaluate")(use.evaluate_verb)
 app.command("recommend")(use.recommend_verb)
 app.command("report")(use.report_verb)
 app.command("compare")(evidence.compare_verb)
+app.command("audit")(evidence.audit_verb)
+app.command("models")(models_verb)
 app.command("doctor")(machine.doctor_verb)
+app.add_typer(bench.app, name="bench")
 app.add_typer(machine.config_app, name="config")
 
 

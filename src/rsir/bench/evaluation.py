@@ -1,0 +1,110 @@
+"""Evaluation: every user's rank in the whole catalogue, beside a program that sorts and a matrix product."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rsir.bench.clock import circumstances, figure, matrix_rate, peak_bytes, timed
+from rsir.bench.workload import Note, train_for, untrained, workload
+from rsir.config import Config
+from rsir.data.splits import Cases
+from rsir.evaluate import evaluate
+from rsir.models.base import SequenceModel
+
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is spent on a measurement.
+
+    Attributes:
+        passes: training passes before; the last is the epoch that evaluation is compared with.
+        repeats: of evaluation; the fastest counts.
+        sorted_cases: cases that the rival is timed on.
+    """
+
+    passes: int = 2
+    repeats: int = 3
+    sorted_cases: int = 2000
+
+
+def measure_evaluation(
+    log: Path | None, config: Config, effort: Effort, *, device: torch.device | str, note: Note
+) -> dict[str, Any]:
+    """Train for a few passes, evaluate all test cases, compare.
+
+    Raises:
+        DataError: if the log cannot be used.
+    """
+    work = workload(log, config)
+    train, cases = work.split.train, work.split.test.to(str(device))
+    model = untrained(config, train.num_items, device)
+    note(f"{work.name}: training for {effort.passes} passes")
+    done = train_for(model, train, config.training, effort.passes, seed=config.seed, device=device)
+    ends = [0.0, *(look.seconds for look in done.looks)]
+    epoch = min(b - a for a, b in zip(ends, ends[1:], strict=False))
+    counts = train.item_counts()
+    note(f"ranks of {len(cases):,} cases among {train.num_items:,} items")
+    ours = timed(lambda: evaluate(model, cases, counts, config.evaluation, with_lists=False), effort.repeats)
+    peak = peak_bytes()
+    listed = timed(lambda: evaluate(model, cases, counts, config.evaluation), effort.repeats)
+    note("the rival that sorts")
+    some = _first(cases, effort.sorted_cases)
+    rival = timed(lambda: ranks_by_sorting(model, some, config.evaluation.seen == "allow"), effort.repeats)
+    each = rival.seconds / len(some)
+    rate = matrix_rate(_BATCH, config.model.dim, train.num_items, device=device)
+    operations = 2.0 * len(cases) * config.model.dim * train.num_items
+    return {
+        **circumstances("evaluation", device),
+        "data": work.facts(),
+        "settings": {"dim": config.model.dim, "passes": effort.passes, "seen": config.evaluation.seen},
+        "cases": len(cases),
+        "seconds": figure(ours.seconds),
+        "cpu_seconds": figure(ours.cpu_seconds),
+        "cases_per_second": figure(len(cases) / ours.seconds),
+        "seconds_with_lists": figure(listed.seconds),
+        "seconds_per_epoch": figure(epoch),
+        "share_of_epoch": figure(ours.seconds / epoch),
+        "matrix_rate_fraction": figure(operations / rate / ours.seconds),
+        "matrix_gflops": figure(rate / 1e9),
+        "peak_rss_bytes": peak,
+        "rivals": {
+            "sorting": {
+                "cases": len(some),
+                "cases_per_second": figure(1 / each),
+                "same_ranks": figure(_same(rival.result, ours.result.rank[: len(some)], some, counts), 6),
+            }
+        },
+        "speedup_vs_sorting": figure(each * len(cases) / ours.seconds),
+    }
+
+
+def _first(cases: Cases, count: int) -> Cases:
+    rows = torch.arange(min(count, len(cases)), device=cases.target.device)
+    return Cases(cases.histories.select(rows), cases.target[rows], cases.user[rows])
+
+
+def _same(theirs: Tensor, ours: Tensor, cases: Cases, counts: Tensor) -> float:
+    """The share of equal ranks, cold and masked targets aside."""
+    asked = ours.isfinite() & (counts[cases.target.cpu()] > 0)
+    return float((theirs[asked] == ours[asked]).double().mean().nan_to_num())
+
+
+@torch.no_grad()
+def ranks_by_sorting(model: SequenceModel, cases: Cases, repeats: bool) -> Tensor:
+    """As programs do it that need the list anyway: mask the history, sort the catalogue, find the target."""
+    found = []
+    for rows in torch.arange(len(cases), device=cases.target.device).split(_BATCH):
+        histories, target = cases.histories.select(rows), cases.target[rows]
+        scores = model.score(histories)
+        if not repeats:
+            scores[histories.row, histories.values] = float("-inf")
+        order = scores.argsort(dim=1, descending=True)
+        found.append((order == target[:, None]).nonzero()[:, 1] + 1)
+    return torch.cat(found).double().cpu()

@@ -1,0 +1,244 @@
+"""Generation: rollouts a second, beside a loop over rows, a dense program and a plain matrix product."""
+
+from __future__ import annotations
+
+import cProfile
+import inspect
+import pstats
+import re
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rsir.bench.clock import Timed, circumstances, figure, matrix_rate, peak_bytes, timed
+from rsir.bench.rollouts import Made, Task, dense, exact_scores, plain_scores, row_loop
+from rsir.bench.workload import Note, random_sources, sizes, train_for, untrained, workload
+from rsir.config import Config
+from rsir.data.rollouts import Rollouts
+from rsir.data.sequences import Sequences
+from rsir.generate import generate
+from rsir.models.base import SequenceModel
+
+ROUND = 1
+_SCORES_AT_ONCE = 1 << 25
+"""Rollouts × items that a rival holds at a time; 512 rollouts up to 65,536 items."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is spent on a measurement.
+
+    Attributes:
+        passes: training passes before; rollouts of an untrained model end at once.
+        repeats: of our generation and of the rivals'; the fastest counts.
+        oracle_sources: sources compared item for item with the exact loop.
+        row_loop_sources: sources the loop over rows is timed on.
+        dense_sources: sources the dense program is timed on.
+    """
+
+    passes: int = 3
+    repeats: int = 3
+    oracle_sources: int = 40
+    row_loop_sources: int = 600
+    dense_sources: int = 3000
+
+
+def measure_generation(
+    log: Path | None, config: Config, effort: Effort, *, device: torch.device | str, note: Note
+) -> dict[str, Any]:
+    """Train a model for a few passes, generate a round, compare.
+
+    Returns:
+        One JSON object; see docs/benchmarks.md.
+
+    Raises:
+        DataError: if the log cannot be used.
+    """
+    work = workload(log, config)
+    note(f"{work.name}: training for {effort.passes} passes")
+    data = work.split.train
+    model = untrained(config, data.num_items, device)
+    train_for(model, data, config.training, effort.passes, seed=config.seed, device=device)
+    found = compare(model.eval(), data, config, effort, device=device, note=note)
+    return {**circumstances("generation", device), "data": work.facts(), **found}
+
+
+def measure_large(
+    num_items: int, num_sources: int, overrides: list[str], threads: int, device: str
+) -> dict[str, Any]:
+    """A catalogue of any size under an untrained model: for memory; call it in a process of its own."""
+    from rsir.config import load_config
+
+    torch.set_num_threads(threads)
+    config = load_config(None, overrides)
+    data = random_sources(num_items, num_sources, 8, config.seed)
+    effort = Effort(0, 1, oracle_sources=3, row_loop_sources=20, dense_sources=20)
+    model = untrained(config, num_items, device)
+    found = compare(model, data, config, effort, device=device, note=lambda line: None)
+    facts = {"name": "random sources, untrained model", **sizes(data)}
+    return {**circumstances("generation", device), "data": facts, **found}
+
+
+def compare(
+    model: SequenceModel,
+    data: Sequences,
+    config: Config,
+    effort: Effort,
+    *,
+    device: torch.device | str,
+    note: Note,
+) -> dict[str, Any]:
+    """Our generation, then its rivals, on the same model and sources."""
+    act = partial(_generate, model, data, config, device)
+    note(f"generating {config.generation.num_rollouts} rollouts of {len(data):,} sources")
+    ours = timed(act, effort.repeats)
+    peak = peak_bytes()
+    note("generating four times as many rollouts")
+    more = timed(partial(_generate, model, data, _with_rollouts(config, 4), device))
+    note("scoring's share, and the rate of a plain matrix product")
+    share, where = _profile(act)
+    matrix = _matrix(model, ours, share)
+    note("the oracle and the rivals")
+    rivals = _rivals(model, data, config, effort, ours.result)
+    return {
+        "settings": {
+            "dim": config.model.dim,
+            "passes": effort.passes,
+            "rollouts": config.generation.num_rollouts,
+            "max_rank": config.generation.max_rank,
+        },
+        "equal_to_oracle": _equals_oracle(model, data, config, effort, ours.result),
+        "oracle_sources": min(effort.oracle_sources, len(data)),
+        **_speed(ours),
+        "peak_rss_bytes": peak,
+        **{f"speedup_vs_{name}": _speedup(ours, rival) for name, rival in rivals.items()},
+        **{f"cpu_speedup_vs_{name}": _cpu_speedup(ours, rival) for name, rival in rivals.items()},
+        **matrix,
+        "four_times_the_rollouts": {**_speed(more), "time_ratio": figure(more.seconds / ours.seconds)},
+        "rivals": rivals,
+        "profile": where,
+    }
+
+
+def _generate(model: SequenceModel, data: Sequences, config: Config, device: torch.device | str) -> Rollouts:
+    return generate(model, data, config.generation, seed=config.seed, round_index=ROUND, device=device)
+
+
+def _with_rollouts(config: Config, times: int) -> Config:
+    more = {"num_rollouts": times * config.generation.num_rollouts}
+    return config.model_copy(update={"generation": config.generation.model_copy(update=more)})
+
+
+def _speed(ours: Timed[Rollouts]) -> dict[str, Any]:
+    made = ours.result
+    return {
+        "rollouts": len(made),
+        "steps": made.steps,
+        "distinct_prefixes": made.distinct_prefixes,
+        "seconds": figure(ours.seconds),
+        "cpu_seconds": figure(ours.cpu_seconds),
+        "rollouts_per_second": figure(len(made) / ours.seconds),
+        "steps_per_second": figure(made.steps / ours.seconds),
+        "microseconds_per_step": figure(ours.seconds / made.steps * 1e6),
+    }
+
+
+def _speedup(ours: Timed[Rollouts], rival: dict[str, Any]) -> float:
+    return figure(ours.result.steps / ours.seconds / rival["steps_per_second"])
+
+
+def _cpu_speedup(ours: Timed[Rollouts], rival: dict[str, Any]) -> float:
+    """The same in processor seconds, which other work on the machine disturbs less."""
+    return figure(rival["cpu_seconds"] / rival["steps"] / (ours.cpu_seconds / ours.result.steps))
+
+
+def _rivals(
+    model: SequenceModel, data: Sequences, config: Config, effort: Effort, ours: Rollouts
+) -> dict[str, dict[str, Any]]:
+    chunk = max(1, min(512, _SCORES_AT_ONCE // model.num_items))
+    keys = (config.seed, ROUND)
+    few = Task.evenly(data, effort.row_loop_sources, config.generation, keys, chunk)
+    many = Task.evenly(data, effort.dense_sources, config.generation, keys, chunk)
+    return {
+        "row_loop": _rival(timed(lambda: row_loop(plain_scores(model), few), effort.repeats), few, ours),
+        "dense": _rival(timed(lambda: dense(model, many), effort.repeats), many, ours),
+    }
+
+
+def _rival(found: Timed[Made], task: Task, ours: Rollouts) -> dict[str, Any]:
+    """Its speed, and the share of its rollouts equal to ours: float32 may settle near ties otherwise."""
+    theirs, same = found.result.rollouts, _of(task, ours)
+    return {
+        "sources": len(task.rows),
+        "steps": found.result.steps,
+        "seconds": figure(found.seconds),
+        "cpu_seconds": figure(found.cpu_seconds),
+        "steps_per_second": figure(found.result.steps / found.seconds),
+        "same_rollouts": figure(sum(a == b for a, b in zip(theirs, same, strict=True)) / len(same), 6),
+    }
+
+
+def _of(task: Task, ours: Rollouts) -> list[list[int]]:
+    """Our rollouts of the task's sources, source by source and by number."""
+    places = [torch.nonzero(ours.source == row).flatten() for row in task.rows]
+    return ours.events.select(torch.cat(places).to(ours.events.values.device)).tolists()
+
+
+def _equals_oracle(
+    model: SequenceModel, data: Sequences, config: Config, effort: Effort, ours: Rollouts
+) -> bool:
+    """Whether our rollouts are those of the loop over rows with exact scores, item for item."""
+    task = Task.evenly(data, effort.oracle_sources, config.generation, (config.seed, ROUND), chunk=16)
+    return row_loop(exact_scores(model), task).rollouts == _of(task, ours)
+
+
+def _matrix(model: SequenceModel, ours: Timed[Rollouts], scoring_share: float | None) -> dict[str, Any]:
+    """The time of one plain float32 product of all distinct prefixes with all items, over our time."""
+    vectors = model.item_vectors()
+    shape = _tile_shape(model.num_items)
+    rate = matrix_rate(shape[0], vectors.shape[1], shape[1], device=vectors.device)
+    operations = 2.0 * ours.result.distinct_prefixes * vectors.shape[1] * model.num_items
+    fraction = operations / rate / ours.seconds
+    return {
+        "matrix_rate_fraction": figure(fraction),
+        "matrix_rate_fraction_of_scoring": figure(fraction / scoring_share) if scoring_share else None,
+        "scoring_share": scoring_share,
+        "matrix_gflops": figure(rate / 1e9),
+        "matrix_tile": [shape[0], vectors.shape[1], shape[1]],
+    }
+
+
+def _tile_shape(num_items: int) -> tuple[int, int]:
+    """Prefixes and items that `generate` scores at a time unless told otherwise."""
+    given = inspect.signature(generate).parameters
+    batch, tile = given["batch_size"].default, given["tile_size"].default
+    return batch or 512, min(tile or 8192, num_items)
+
+
+def _profile(act: partial[Rollouts]) -> tuple[float | None, dict[str, float]]:
+    """The share of time spent in `PrefixScorer.ask`, and the functions that take most time of their own."""
+    profile = cProfile.Profile()
+    profile.runcall(act)
+    stats = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+    total = sum(own for _, _, own, _, _ in stats.values())
+    asks = [most for (file, _, name), (_, _, _, most, _) in stats.items() if _is_ask(file, name)]
+    share = figure(min(1.0, max(asks) / total)) if asks else None
+    largest = sorted(stats.items(), key=lambda item: -item[1][2])[:12]
+    return share, {_label(place): figure(found[2] / total, 3) for place, found in largest}
+
+
+def _is_ask(file: str, name: str) -> bool:
+    return name == "ask" and file.endswith("scorers.py")
+
+
+def _label(place: tuple[str, int, str]) -> str:
+    """`module.function` of a place in a profile, `Tensor.method` or `torch.function` of what is built in."""
+    file, _, name = place
+    plain = name.strip("<>").removeprefix("built-in method ")
+    method = re.match(r"method '(\w+)' of '([\w.]+)' objects", plain)
+    if method:
+        return f"{method[2].split('.')[-1].removesuffix('Base')}.{method[1]}"
+    return plain if file == "~" else f"{Path(file).stem}.{plain}"
