@@ -31,6 +31,7 @@ from rsir.data.truth import Truth
 from rsir.devices import peak_rss_bytes
 from rsir.errors import ModelError
 from rsir.evaluate import Evaluation, evaluate
+from rsir.evidence.fingerprint import data_fingerprint
 from rsir.evidence.significance import paired_bootstrap
 from rsir.files import write_json
 from rsir.generate import generate
@@ -272,6 +273,7 @@ class _Recursion:
             "counts": evaluation.counts,
         }
         write_json(folder.folder / "test.json", figures)
+        self.store.log("tested", arm=arm, round=k)
         return evaluation
 
     def _validation(self) -> list[float]:
@@ -340,6 +342,7 @@ def data_facts(data: Sequences) -> dict[str, Any]:
         "mean_length": float(lengths.double().mean()),
         "median_length": float(lengths.double().median()),
         "items_seen": int((data.item_counts() > 0).sum()),
+        "fingerprint": data_fingerprint(data),
     }
 
 

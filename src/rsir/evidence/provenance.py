@@ -1,0 +1,124 @@
+"""Proof by construction that no held-out event reached generation or training, from a run directory.
+
+The log is read and cut again. Then every admitted sequence has to lead to its source, and every model's
+training data has to be the training split and what was admitted before it, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import torch
+
+from rsir.data.sequences import Sequences
+from rsir.data.synthetic import from_frame
+from rsir.errors import DataError
+from rsir.evidence.fingerprint import data_fingerprint
+from rsir.run import Run
+from rsir.store import ArmFolder
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What was proved.
+
+    Attributes:
+        synthetic: the admitted sequences of all rounds, in order.
+        checks: by name: how many things were looked at, all of them in order.
+    """
+
+    synthetic: Sequences
+    checks: dict[str, int]
+
+
+def prove(run: Run) -> Provenance:
+    """Check where all training data of a run comes from.
+
+    Raises:
+        DataError: names the first file, row and rule that fails: a leak, or a damaged run.
+    """
+    train = run.split().train
+    if run.interactions.fingerprint != run.store.data_facts["fingerprint"]:
+        raise DataError(_failed(run, "data", "the log kept there is not the one the run was made from"))
+    data, checks = train, {"sequences": 0, "generated_items": 0, "training_data": 0}
+    first = run.store.arm("rounds", 0)
+    if first.done:
+        checks["training_data"] += _same_data(run, first, train)
+    for k in _generated(run):
+        frame = run.store.arm("rounds", k).frame("synthetic")
+        synthetic = from_frame(frame, run.interactions, data)
+        _refuse_strangers(run, k, synthetic, frame, data)
+        checks["sequences"] += len(synthetic)
+        checks["generated_items"] += synthetic.num_events - len(synthetic)
+        data = Sequences.concat([data, synthetic])
+        for arm, expected in (("rounds", data), ("control", train)):
+            if run.store.arm(arm, k).done:
+                checks["training_data"] += _same_data(run, run.store.arm(arm, k), expected)
+    rows = torch.arange(len(train), len(data))
+    return Provenance(data.select(rows), checks)
+
+
+def _generated(run: Run) -> Iterator[int]:
+    k = 1
+    while run.store.arm("rounds", k).generation() is not None:
+        yield k
+        k += 1
+
+
+def _same_data(run: Run, folder: ArmFolder, expected: Sequences) -> int:
+    """The recorded training data must be the expected one; 1 if it was recorded, for the count."""
+    told: dict[str, Any] = folder.record()["data"]
+    found: dict[str, int | str] = {"sequences": len(expected), "events": expected.num_events}
+    if "fingerprint" in told:
+        found["fingerprint"] = data_fingerprint(expected)
+    for name, value in found.items():
+        if told[name] != value:
+            where = folder.folder.relative_to(run.folder)
+            raise DataError(
+                _failed(
+                    run, f"{where}/round.json", f"trained on {name} {told[name]}, the split gives {value}"
+                )
+            )
+    return 1
+
+
+def _refuse_strangers(run: Run, k: int, made: Sequences, frame: pl.DataFrame, data: Sequences) -> None:
+    """Every sequence is of round k, of its source's user, starts in its source, and owns what it says."""
+    for name, wrong in _strangers(run, k, made, frame, data):
+        if bool(wrong.any()):
+            row = int(wrong.nonzero()[0])
+            raise DataError(_failed(run, f"rounds/{k}/synthetic.parquet, row {row}", name))
+
+
+def _strangers(
+    run: Run, k: int, made: Sequences, frame: pl.DataFrame, data: Sequences
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Each rule with the rows that break it; later rules rely on earlier ones."""
+    yield f"the sequence is not of round {k}", made.round_index != k
+    yield "its source is no row of the data before", (made.source < 0) | (made.source >= len(data))
+    yield "its user is not its source's user", made.user != data.user[made.source]
+    first = made.events.values[made.events.offsets[:-1]]
+    if run.config.generation.starts == "first":
+        start = data.events.values[data.events.offsets[made.source]]
+        yield "it does not begin with its source's first item", first != start
+    source = made.source[made.events.row]
+    owned = _contains(data, source, made.events.values)
+    yield "it does not begin with an item of its source", ~owned[made.events.offsets[:-1]]
+    own = torch.from_numpy(frame["own"].explode().to_numpy().copy()) if len(frame) else owned
+    false = torch.bincount(made.events.row[own & ~owned], minlength=len(made))
+    yield "an item marked as the source's own is not in the source", false > 0
+
+
+def _contains(data: Sequences, row: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+    """Whether each row of the data holds the item; bool, of the shape of `item`."""
+    held = (data.events.row * data.num_items + data.events.values).unique()
+    asked = row * data.num_items + item
+    place = torch.searchsorted(held, asked).clamp(max=max(0, held.numel() - 1))
+    return held[place] == asked
+
+
+def _failed(run: Run, where: str, rule: str) -> str:
+    return f"leak audit of {run.folder} failed at {where}: {rule}"
