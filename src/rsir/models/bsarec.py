@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from rsir.models.filters import CausalFilter, band_kernel
@@ -27,6 +27,15 @@ class BSARecConfig(HeadsConfig):
     ffn_factor: int = Field(1, ge=1, description="width of the feed-forward layer over dim")
     filter_share: float = Field(0.5, gt=0, lt=1, description="α: share of the filter beside attention")
     low_frequencies: int = Field(5, ge=1, description="c: lowest frequencies of the window kept as they are")
+
+    @model_validator(mode="after")
+    def _something_is_high(self) -> BSARecConfig:
+        if self.low_frequencies > self.max_length // 2:
+            raise ValueError(
+                f"low_frequencies is {self.low_frequencies}; max_length = {self.max_length} places have "
+                f"{self.max_length // 2 + 1} frequencies and one must be left, so at most {self.max_length // 2}"
+            )
+        return self
 
 
 class BSARec(Stack):
