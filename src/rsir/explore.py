@@ -37,6 +37,12 @@ class Candidates:
         return cls(ranked.values[place], scores[place], count)
 
     @classmethod
+    def listed(cls, items_QK: Tensor, place_Q: Tensor) -> Candidates:
+        """One item of each row: that at `place`, or any where `place` is K; without scores."""
+        item_Q1 = items_QK.gather(1, place_Q.clamp(max=items_QK.shape[1] - 1)[:, None])
+        return cls(item_Q1, torch.zeros_like(item_Q1, dtype=torch.float64), torch.ones_like(place_Q))
+
+    @classmethod
     def free(cls, items_PK: Tensor, scores_PK: Tensor, seen_PK: Tensor, k: int) -> Candidates:
         """The first `k` unseen of the best items of the catalogue."""
         place = seen_PK.to(torch.uint8).sort(dim=1, stable=True).indices[:, :k]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 
@@ -25,34 +26,26 @@ class RankFidelity:
     max_rank: int = 10
     among: Literal["unseen", "all"] = "unseen"
 
-    def best_rank(
-        self, items_QK: Tensor, scores_QK: Tensor, seen_QK: Tensor, own_item_Q: Tensor, own_score_Q: Tensor
-    ) -> Tensor:
+    def best_rank(self, place_Q: Tensor, seen_QK: Tensor) -> Tensor:
         """The rank of each row's best remaining own item, `max_rank + 1` for anything later.
 
         Args:
-            items_QK: the best items of the catalogue in the total order; at least
-                `max_rank` of them outside the prefix, or all that there are.
-            scores_QK: their scores.
-            seen_QK: which of them stand in the prefix.
-            own_item_Q: the best remaining own item.
-            own_score_Q: its score.
+            place_Q: where it stands among the best K items of the catalogue, from 0; K if it is not there.
+            seen_QK: which of these stand in the prefix. At least `max_rank` of them must not, unless K
+                is the whole catalogue.
 
         Returns:
             int64 (Q,), 1 is best.
 
-        >>> import torch
-        >>> items, scores = torch.tensor([[4, 2, 7]]), torch.tensor([[3.0, 2.0, 1.0]])
         >>> seen = torch.tensor([[True, False, False]])
-        >>> rule = RankFidelity(max_rank=2)
-        >>> rule.best_rank(items, scores, seen, torch.tensor([7]), torch.tensor([1.0])).tolist()
+        >>> RankFidelity(max_rank=2).best_rank(torch.tensor([2]), seen).tolist()
         [2]
         """
-        own_score, own_item = own_score_Q[:, None], own_item_Q[:, None]
-        ahead = (scores_QK > own_score) | ((scores_QK == own_score) & (items_QK < own_item))
+        ahead = place_Q
         if self.among == "unseen":
-            ahead = ahead & ~seen_QK
-        return (1 + ahead.sum(1)).clamp(max=self.max_rank + 1)
+            before = torch.arange(seen_QK.shape[1], device=place_Q.device) < place_Q[:, None]
+            ahead = place_Q - (seen_QK & before).sum(1)
+        return (1 + ahead).clamp(max=self.max_rank + 1)
 
     def holds(self, rank: Tensor) -> Tensor:
         """Whether a step with this best rank is accepted; bool."""

@@ -144,16 +144,16 @@ class _Scored:
 
     Attributes:
         pairs: the distinct (prefix, source) pairs.
-        own: Q rows, the items of each pair outside its prefix, best first.
-        own_scores: float64 (M,), their scores.
+        place: int64 (Q,), where the first of a pair's remaining items stands among the best; K if nowhere.
+        own: the candidates of each pair among these items.
         items_PK: the best items of each prefix.
-        scores_PK: their scores.
+        scores_PK: their scores; zeros where no draw looks at them.
         seen_PK: which of them stand in the prefix.
     """
 
     pairs: Pairs
-    own: Ragged
-    own_scores: Tensor
+    place: Tensor
+    own: Candidates
     items_PK: Tensor
     scores_PK: Tensor
     seen_PK: Tensor
@@ -215,16 +215,24 @@ class _Run:
         num_prefixes = len(front.prefixes_PL)
         needed = max(self.config.max_rank or 0, self.config.top_k) + front.length
         best = min(needed, self.scorer.num_items)
-        queries = pairs.by_prefix(num_prefixes)
+        # The one best own item of a step that holds stands in the list; else own items must be scored.
+        listed = self.config.top_k == 1 and self.fidelity is not None
+        queries = None if listed else pairs.by_prefix(num_prefixes)
         answers = self.scorer.ask(front.prefixes_PL, queries, best, self._past(front))
         self.memory = answers.memory
         self.distinct_prefixes += num_prefixes
-        each = torch.arange(num_prefixes, device=answers.items.device)[:, None].expand_as(answers.items)
-        seen_PK = contains(front.prefixes_PL, each, answers.items)
-        by_score = order(answers.asked, pairs.remaining.values)
-        best_first = by_score[pairs.remaining.row[by_score].argsort(stable=True)]
-        own = Ragged(pairs.remaining.values[best_first], pairs.remaining.offsets)
-        return _Scored(pairs, own, answers.asked[best_first], answers.items, answers.scores, seen_PK)
+        items_PK, scores_PK, asked = answers.items, answers.scores, answers.asked
+        each = torch.arange(num_prefixes, device=items_PK.device)[:, None].expand_as(items_PK)
+        seen_PK = contains(front.prefixes_PL, each, items_PK)
+        place = pairs.first_place(items_PK)
+        if scores_PK is None or asked is None:
+            scores_PK = torch.zeros((), dtype=torch.float64, device=items_PK.device).expand_as(items_PK)
+            own = Candidates.listed(items_PK[pairs.prefix], place)
+        else:
+            own = Candidates.own(
+                *_best_first(pairs.remaining, asked), min(self.config.top_k, self.scorer.num_items)
+            )
+        return _Scored(pairs, place, own, items_PK, scores_PK, seen_PK)
 
     def _past(self, front: Front) -> Past | None:
         """What the model remembers of the prefixes that these go on from."""
@@ -238,9 +246,7 @@ class _Run:
             rank = torch.zeros_like(front.rollout)
             held = torch.ones_like(rank, dtype=torch.bool)
         else:
-            prefix, best = scored.pairs.prefix, scored.own.offsets[:-1]
-            ranked = scored.items_PK[prefix], scored.scores_PK[prefix], scored.seen_PK[prefix]
-            rank_Q = self.fidelity.best_rank(*ranked, scored.own.values[best], scored.own_scores[best])
+            rank_Q = self.fidelity.best_rank(scored.place, scored.seen_PK[scored.pairs.prefix])
             rank = rank_Q[scored.pairs.of_rollout]
             held = self.fidelity.holds(rank)
         self.checks.append((len(held), int(held.sum())))
@@ -250,7 +256,7 @@ class _Run:
     def _choose(self, front: Front, scored: _Scored, going: Tensor) -> tuple[Tensor, Tensor]:
         """The next item of each rollout that goes on, and whether it came from the own pool."""
         rollout, k = front.rollout[going], min(self.config.top_k, self.scorer.num_items)
-        own = Candidates.own(scored.own, scored.own_scores, k).select(scored.pairs.of_rollout[going])
+        own = scored.own.select(scored.pairs.of_rollout[going])
         free = Candidates.free(scored.items_PK, scored.scores_PK, scored.seen_PK, k)
         from_own = self.exploration.own_pool(self._draw("pool", rollout, front.length))
         candidates = own.where(from_own, free.select(front.prefix[going]))
@@ -278,3 +284,10 @@ class _Run:
             distinct_prefixes=self.distinct_prefixes,
             seconds=time.perf_counter() - started,
         )
+
+
+def _best_first(rows: Ragged, scores: Tensor) -> tuple[Ragged, Tensor]:
+    """Items and scores with each row in the total order."""
+    by_score = order(scores, rows.values)
+    best_first = by_score[rows.row[by_score].argsort(stable=True)]
+    return Ragged(rows.values[best_first], rows.offsets), scores[best_first]

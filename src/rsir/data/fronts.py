@@ -14,6 +14,9 @@ from torch import Tensor
 from rsir.data.sequences import Sequences
 from rsir.ragged import Ragged
 
+_ITEMS = 1 << 15
+"""Own items looked up at a time."""
+
 
 @dataclass(frozen=True)
 class Front:
@@ -92,6 +95,19 @@ class Pairs:
         outside = ~contains(front.prefixes_PL, prefix[items.row], items.values)
         lengths = torch.bincount(items.row[outside], minlength=len(items))
         return cls(of_rollout, prefix, Ragged.from_lengths(items.values[outside], lengths))
+
+    def first_place(self, items_PK: Tensor) -> Tensor:
+        """Where the first of each pair's remaining items stands in the list of its prefix; int64 (Q,).
+
+        K if none stands there.
+        """
+        width, row, item = items_PK.shape[1], self.remaining.row, self.remaining.values
+        first = torch.full_like(self.prefix, width)
+        places = torch.arange(width, device=first.device)
+        for row_M, item_M in zip(row.split(_ITEMS), item.split(_ITEMS), strict=True):
+            found_MK = items_PK[self.prefix[row_M]] == item_M[:, None]
+            first.scatter_reduce_(0, row_M, torch.where(found_MK, places, width).amin(1), "amin")
+        return first
 
     def by_prefix(self, num_prefixes: int) -> Ragged:
         """The remaining items with one row for each prefix, in the same flat order."""

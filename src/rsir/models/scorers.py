@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rsir.errors import ModelError
 from rsir.models.base import Memory, Recommender, SequenceModel
-from rsir.models.topk import exact_top_k, paired_scores
+from rsir.models.topk import Catalogue, exact_order, exact_top_k, paired_scores
 from rsir.ragged import Ragged
 
 
@@ -26,14 +26,14 @@ class Answers:
     Attributes:
         items: int64 (P, K), the best items of the whole catalogue in the total order (score
             descending, index ascending).
-        scores: float64 (P, K), their scores.
-        asked: float64 (M,), the scores of the items asked for, in the order asked.
+        scores: float64 (P, K), their scores; None if only the order was asked for.
+        asked: float64 (M,), the scores of the items asked for, in the order asked; None likewise.
         memory: what the model remembers of the prefixes, for one item more; None if nothing.
     """
 
     items: Tensor
-    scores: Tensor
-    asked: Tensor
+    scores: Tensor | None
+    asked: Tensor | None
     memory: Memory | None = None
 
 
@@ -59,12 +59,14 @@ class PrefixScorer(Protocol):
 
     num_items: int
 
-    def ask(self, prefixes_PL: Tensor, queries: Ragged, top_k: int, past: Past | None = None) -> Answers:
+    def ask(
+        self, prefixes_PL: Tensor, queries: Ragged | None, top_k: int, past: Past | None = None
+    ) -> Answers:
         """Answer for each prefix: its best `top_k` items, and the scores of its queried items.
 
         Args:
             prefixes_PL: P distinct prefixes of one length L ≥ 1.
-            queries: P rows of item indices; rows may be empty.
+            queries: P rows of item indices; rows may be empty. None if the order is enough: no scores.
             top_k: 1 ≤ top_k ≤ num_items.
             past: what was remembered of the prefixes without their last item; changes speed only.
         """
@@ -93,21 +95,19 @@ class TiledScorer:
         self._memory_bytes = memory_bytes
         self._network = copy.deepcopy(model).to(device).double().eval()
         self._batch_size = batch_size
-        self._tile_size = tile_size
         with torch.no_grad():
-            self._vectors = self._network.item_vectors().float().contiguous()
-            self._max_norm = torch.stack(
-                [part.double().norm(dim=1).max() for part in self._vectors.split(65536)]
-            )
-            self._max_norm = self._max_norm.max()
+            vectors = self._network.item_vectors().float().contiguous()
+            self._catalogue = Catalogue.of(vectors, tile_size)
 
     @torch.no_grad()
-    def ask(self, prefixes_PL: Tensor, queries: Ragged, top_k: int, past: Past | None = None) -> Answers:
+    def ask(
+        self, prefixes_PL: Tensor, queries: Ragged | None, top_k: int, past: Past | None = None
+    ) -> Answers:
         """See `PrefixScorer.ask`."""
         parts, kept, kept_bytes = [], [], 0
         for rows in torch.arange(len(prefixes_PL), device=prefixes_PL.device).split(self._batch_size):
             states, memory = self._states(prefixes_PL[rows], past.of(rows) if past else None)
-            parts.append(self._answers(states, queries.select(rows), top_k))
+            parts.append(self._answers(states, queries.select(rows) if queries else None, top_k))
             kept_bytes += memory.num_bytes if memory else 0
             if memory is not None and kept_bytes <= self._memory_bytes:
                 kept.append(memory)
@@ -123,11 +123,12 @@ class TiledScorer:
             states, memory = network.advance(prefixes_PL[:, place], memory)
         return states.float(), memory
 
-    def _answers(self, states: Tensor, queries: Ragged, top_k: int) -> Answers:
-        items, scores = exact_top_k(
-            states, self._vectors, top_k, tile_size=self._tile_size, max_norm=self._max_norm
-        )
-        return Answers(items, scores, paired_scores(states, self._vectors, queries.row, queries.values))
+    def _answers(self, states: Tensor, queries: Ragged | None, top_k: int) -> Answers:
+        catalogue = self._catalogue
+        if queries is None:
+            return Answers(exact_order(states, catalogue, top_k), None, None)
+        items, scores = exact_top_k(states, catalogue, top_k)
+        return Answers(items, scores, paired_scores(states, catalogue.vectors, queries.row, queries.values))
 
 
 class DenseScorer:
@@ -142,24 +143,30 @@ class DenseScorer:
         self._batch_size = batch_size
 
     @torch.no_grad()
-    def ask(self, prefixes_PL: Tensor, queries: Ragged, top_k: int, past: Past | None = None) -> Answers:
+    def ask(
+        self, prefixes_PL: Tensor, queries: Ragged | None, top_k: int, past: Past | None = None
+    ) -> Answers:
         """See `PrefixScorer.ask`.
 
         Raises:
             ModelError: if a score is not finite.
         """
         batches = torch.arange(len(prefixes_PL), device=prefixes_PL.device).split(self._batch_size)
-        parts = [self._answers(prefixes_PL[rows], queries.select(rows), top_k) for rows in batches]
+        asked = [queries.select(rows) if queries else None for rows in batches]
+        parts = [self._answers(prefixes_PL[r], q, top_k) for r, q in zip(batches, asked, strict=True)]
         return _joined(parts, None)
 
-    def _answers(self, prefixes_PL: Tensor, queries: Ragged, top_k: int) -> Answers:
+    def _answers(self, prefixes_PL: Tensor, queries: Ragged | None, top_k: int) -> Answers:
         scores = self._model.score(_rows(prefixes_PL)).double()
         if not bool(scores.isfinite().all()):
             raise ModelError(
                 "the model gives scores that are not finite; lower the learning rate or train again"
             )
         best = scores.sort(dim=1, descending=True, stable=True)
-        return Answers(best.indices[:, :top_k], best.values[:, :top_k], scores[queries.row, queries.values])
+        items = best.indices[:, :top_k]
+        if queries is None:
+            return Answers(items, None, None)
+        return Answers(items, best.values[:, :top_k], scores[queries.row, queries.values])
 
 
 def scorer_for(
@@ -183,5 +190,6 @@ def _rows(prefixes_PL: Tensor) -> Ragged:
 def _joined(parts: list[Answers], memory: Memory | None) -> Answers:
     """The answers of all batches."""
     items = torch.cat([part.items for part in parts])
-    scores = torch.cat([part.scores for part in parts])
-    return Answers(items, scores, torch.cat([part.asked for part in parts]), memory)
+    scores = [part.scores for part in parts if part.scores is not None]
+    asked = [part.asked for part in parts if part.asked is not None]
+    return Answers(items, torch.cat(scores) if scores else None, torch.cat(asked) if asked else None, memory)

@@ -6,10 +6,13 @@ additions have one fixed order, so a score has the same bits for any batch, tile
 count or device. Items are ordered by (score descending, index ascending).
 
 A fast float32 matrix product only *proposes* candidates. Its error is bounded, so whether the
-best K are among the candidates is proven for each row; rows without proof get more candidates.
+best K are among the candidates, or even in their order, is proven for each row; rows without proof
+get more candidates and exact scores.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,7 +22,7 @@ from rsir.errors import ModelError
 _BLOCK = 8
 _MARGIN = 6
 _CACHED_SCORES = 1 << 19
-"""Scores made at a time on a CPU: float32 numbers that stay in the second-level cache while they are searched."""
+"""Scores made at a time on a CPU; they stay in the second-level cache while they are searched."""
 _INPUT_ROUNDOFF = {"highest": 0.0, "high": 2.0**-11, "medium": 2.0**-8}
 """How far PyTorch may round the operands of a float32 product, by its global precision switch."""
 
@@ -56,17 +59,37 @@ def order(scores: Tensor, items: Tensor) -> Tensor:
     return by_item.gather(-1, by_score)
 
 
-def exact_top_k(
-    states: Tensor, vectors: Tensor, k: int, *, tile_size: int, max_norm: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class Catalogue:
+    """The item vectors, and what is known of them.
+
+    Attributes:
+        vectors: float32 (V, D).
+        max_norm: float64, the largest norm of a vector.
+        tile_size: items scored at a time; changes speed and memory, never a result.
+    """
+
+    vectors: Tensor
+    max_norm: Tensor
+    tile_size: int
+
+    @classmethod
+    def of(cls, vectors: Tensor, tile_size: int = 16384) -> Catalogue:
+        """The catalogue of some vectors."""
+        norms = [part.double().norm(dim=1).max() for part in vectors.split(1 << 16)]
+        return cls(vectors, torch.stack(norms).max(), tile_size)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+
+def exact_top_k(states: Tensor, catalogue: Catalogue, k: int) -> tuple[Tensor, Tensor]:
     """The exact best `k` items of each state under the total order.
 
     Args:
         states: float32 (B, D).
-        vectors: float32 (V, D); never multiplied with more than `tile_size` rows at once.
+        catalogue: V items.
         k: how many items, 1 ≤ k ≤ V.
-        tile_size: items scored at a time; changes speed and memory, never the result.
-        max_norm: the largest norm of an item vector, where the caller has it already.
 
     Returns:
         items int64 (B, k) and their scores float64 (B, k), best first.
@@ -74,19 +97,38 @@ def exact_top_k(
     Raises:
         ModelError: if a score is not finite.
     """
-    max_norm = vectors.double().norm(dim=1).max() if max_norm is None else max_norm
-    bound = _error_bound(states, max_norm)
+    bound = _error_bound(states, catalogue.max_norm)
     items = states.new_zeros((len(states), k), dtype=torch.int64)
     scores = states.new_zeros((len(states), k), dtype=torch.float64)
     todo = torch.arange(len(states), device=states.device)
-    width = min(k + _MARGIN, len(vectors))
+    width = min(k + _MARGIN, len(catalogue))
     while todo.numel():
-        proposed, rest = _candidates(states[todo], vectors, width, tile_size)
-        items[todo], scores[todo] = _rescore(states[todo], vectors, proposed, k)
-        proven = scores[todo, -1] > rest.double() + bound[todo]
-        todo = todo[:0] if width == len(vectors) else todo[~proven]
-        width = min(2 * width, len(vectors))
+        proposed, fast = _candidates(states[todo], catalogue, width)
+        items[todo], scores[todo] = _rescore(states[todo], catalogue.vectors, proposed, k)
+        proven = scores[todo, -1] > fast.amin(1).double() + bound[todo]
+        todo = todo[:0] if width == len(catalogue) else todo[~proven]
+        width = min(2 * width, len(catalogue))
     return items, scores
+
+
+def exact_order(states: Tensor, catalogue: Catalogue, k: int) -> Tensor:
+    """The items of `exact_top_k` without their scores: most rows need no exact score at all.
+
+    Where each of the best k + 1 float32 scores is further from the next than two errors, their order is
+    the exact one; only the other rows are settled in float64. Arguments and errors as there.
+
+    Returns:
+        items int64 (B, k), best first.
+    """
+    bound = _error_bound(states, catalogue.max_norm)
+    items, fast = _candidates(states, catalogue, min(k + 1, len(catalogue)))
+    fast, best = fast.sort(1, descending=True)
+    items = items.gather(1, best)[:, :k]
+    gaps = fast[:, :-1].double() - fast[:, 1:]
+    close = (gaps <= 2 * bound[:, None]).any(1).nonzero().squeeze(1)
+    if close.numel():
+        items[close] = exact_top_k(states[close], catalogue, k)[0]
+    return items
 
 
 def _error_bound(states: Tensor, max_norm: Tensor) -> Tensor:
@@ -104,17 +146,18 @@ def _error_bound(states: Tensor, max_norm: Tensor) -> Tensor:
     return (2 * rounded + rounded**2 + terms / (1 - terms)) * (1 + rounded) ** 2 * scale + underflow
 
 
-def _candidates(states: Tensor, vectors: Tensor, width: int, tile_size: int) -> tuple[Tensor, Tensor]:
-    """The best `width` items by float32 scores (B, width), and the least of those scores (B,)."""
+def _candidates(states: Tensor, catalogue: Catalogue, width: int) -> tuple[Tensor, Tensor]:
+    """The best `width` items by float32 scores and those scores, in no order; both (B, width)."""
     best = states.new_empty((len(states), 0))
     items = best.to(torch.int64)
-    for start in range(0, len(vectors), tile_size):
-        tile_best, places = _best_of_tile(states, vectors[start : start + tile_size], width)
-        best, items = torch.cat([best, tile_best], 1), torch.cat([items, places + start], 1)
+    for number, tile in enumerate(catalogue.vectors.split(catalogue.tile_size)):
+        tile_best, places = _best_of_tile(states, tile, width)
+        best = torch.cat([best, tile_best], 1)
+        items = torch.cat([items, places + number * catalogue.tile_size], 1)
         if best.shape[1] > width:
             best, kept = best.topk(width, dim=1, sorted=False)
             items = items.gather(1, kept)
-    return items, best.amin(1)
+    return items, best
 
 
 def _best_of_tile(states: Tensor, tile: Tensor, width: int) -> tuple[Tensor, Tensor]:
@@ -125,7 +168,8 @@ def _best_of_tile(states: Tensor, tile: Tensor, width: int) -> tuple[Tensor, Ten
     length = -(-len(tile) // _BLOCK**3) * _BLOCK**3
     rows = len(states) if states.is_cuda else max(16, _CACHED_SCORES // length)
     buffer = states.new_full((min(rows, len(states)), length), float("-inf"))
-    tile_DT, parts = tile.T.contiguous(), []
+    tile_DT = tile.T.contiguous() if len(states) > rows else tile.T
+    parts = []
     for part in states.split(rows):
         torch.mm(part, tile_DT, out=buffer[: len(part), : len(tile)])
         parts.append(_best_of(buffer[: len(part)], width))
