@@ -140,7 +140,7 @@ class TestBackbone:
             assert parameter.grad.abs().sum() > 0, key
 
     def test_learns_a_chain_as_well_as_it_can_be_known(self, name: str) -> None:
-        """On a ring of 12 items the next is one ahead (80 %) or two (20 %): best hit rate .8, entropy .5 nats."""
+        """On a ring of 12 the next item is one ahead (80 %) or two: best hit rate .8, entropy .5 nats."""
         config = shaped(name, dim=16, num_blocks=1, dropout=0.1, init_std=0.05)
         model = made(config, RING)
         looks: list[float] = []

@@ -82,7 +82,7 @@ def test_attention_over_lags() -> None:
     mixed = torch.zeros_like(x)
     for t in range(LENGTH):
         agreement = {
-            lag: sum(float(q[u] @ k[u - lag]) / 2 for u in range(lag, t + 1)) / (t + 1)
+            lag: sum(float((q[u] @ k[u - lag]).detach()) / 2 for u in range(lag, t + 1)) / (t + 1)
             for lag in range(t + 1)
         }
         count = min(t + 1, max(1, math.floor(1.5 * math.log(t + 1))))

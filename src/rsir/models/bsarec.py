@@ -32,8 +32,8 @@ class BSARecConfig(HeadsConfig):
     def _something_is_high(self) -> BSARecConfig:
         if self.low_frequencies > self.max_length // 2:
             raise ValueError(
-                f"low_frequencies is {self.low_frequencies}; max_length = {self.max_length} places have "
-                f"{self.max_length // 2 + 1} frequencies and one must be left, so at most {self.max_length // 2}"
+                f"low_frequencies is {self.low_frequencies}; so that max_length = {self.max_length} places "
+                f"have a higher one left, it must be at most {self.max_length // 2}"
             )
         return self
 
