@@ -1,0 +1,176 @@
+"""The tables of docs/benchmarks.md, from the newest file of results; --write puts them in.
+
+python benchmarks/tables.py [RESULTS.json] [--write]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+DOCUMENT = HERE.parent / "docs" / "benchmarks.md"
+Row = tuple[str, str]
+
+
+def shown(value: float | int | bool | None, unit: str = "") -> str:
+    """A figure for people, – where nothing was measured.
+
+    >>> shown(0.01234, " s"), shown(1234567.0), shown(True), shown(None)
+    ('0.0123 s', '1,230,000', 'yes', '–')
+    """
+    if value is None or isinstance(value, bool):
+        return "–" if value is None else "yes" if value else "no"
+    rounded = float(f"{value:.3g}")
+    return (f"{rounded:,.0f}" if abs(rounded) >= 100 else f"{rounded:g}") + unit
+
+
+def gib(value: int | None) -> str:
+    return "–" if value is None else f"{value / 2**30:.2f} GiB"
+
+
+def times(value: float | None) -> str:
+    return shown(value, " ×")
+
+
+def generation(found: dict[str, Any]) -> list[Row]:
+    more = found["four_times_the_rollouts"]
+    return [
+        ("rollouts equal to the exact loop, item for item", shown(found["equal_to_oracle"])),
+        ("rollouts a second", shown(found["rollouts_per_second"])),
+        ("steps a second; time a step", f"{shown(found['steps_per_second'])}; {us(found)}"),
+        ("steps, distinct prefixes", f"{found['steps']:,}, {found['distinct_prefixes']:,}"),
+        ("faster than the loop over rows, wall (CPU)", both(found, "row_loop")),
+        ("faster than dense rollouts × items, wall (CPU)", both(found, "dense")),
+        (
+            "one plain fp32 product of all distinct prefixes, of our time",
+            share(found["matrix_rate_fraction"]),
+        ),
+        ("the same, of the time spent in scoring", share(found["matrix_rate_fraction_of_scoring"])),
+        (f"time for m {more_m(found)}", times(more["time_ratio"])),
+        ("peak memory", gib(found["peak_rss_bytes"])),
+    ]
+
+
+def us(found: dict[str, Any]) -> str:
+    return shown(found["microseconds_per_step"], " µs")
+
+
+def more_m(found: dict[str, Any]) -> str:
+    m = found["settings"]["rollouts"]
+    return f"{m} → {4 * m}"
+
+
+def both(found: dict[str, Any], rival: str) -> str:
+    """The ratio in wall and in processor seconds."""
+    return f"{times(found.get(f'speedup_vs_{rival}'))} ({times(found.get(f'cpu_speedup_vs_{rival}'))})"
+
+
+def share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.0f} %"
+
+
+def training(found: dict[str, Any]) -> list[Row]:
+    rows = [
+        ("seconds a pass, wall (CPU)", wall_and_cpu(found)),
+        ("predictions a second", shown(found["predictions_per_second"])),
+        ("arithmetic of a pass", shown(found["tflop_per_pass"], " TFLOP")),
+        ("arithmetic at the fp32 matrix rate, of our time", share(found["matrix_rate_fraction_float32"])),
+        ("peak memory", gib(found["peak_rss_bytes"])),
+    ]
+    for name, rival in found["rivals"].items():
+        label = rival.get("library", f"{name} PyTorch")
+        part = rival["share_of_pass"]
+        measured = "" if part >= 1 else f" (from {100 * part:.0f} % of a pass)"
+        rows.append((f"{label}: seconds a pass, wall (CPU){measured}", wall_and_cpu(rival)))
+        rows.append((f"faster than {label}, wall (CPU)", both(found, name)))
+        if rival.get("our_seconds_to_ndcg"):
+            goal = f"seconds to the NDCG@10 {rival['ndcg@10']:.4f} of {label}, theirs and ours"
+            rows.append((goal, f"{shown(rival['seconds_to_ndcg'])}, {shown(rival['our_seconds_to_ndcg'])}"))
+    return rows
+
+
+def wall_and_cpu(found: dict[str, Any]) -> str:
+    return f"{shown(found['seconds_per_pass'])} ({shown(found['cpu_seconds_per_pass'])})"
+
+
+def evaluation(found: dict[str, Any]) -> list[Row]:
+    return [
+        ("cases, items", f"{found['cases']:,}, {found['data']['items']:,}"),
+        ("seconds for all, wall (CPU)", f"{shown(found['seconds'])} ({shown(found['cpu_seconds'])})"),
+        ("the same with lists and beyond-accuracy metrics", shown(found["seconds_with_lists"], " s")),
+        ("share of a training pass", share(found["share_of_epoch"])),
+        ("one plain fp32 product of all cases, of our time", share(found["matrix_rate_fraction"])),
+        ("faster than sorting", times(found["speedup_vs_sorting"])),
+        ("peak memory", gib(found["peak_rss_bytes"])),
+    ]
+
+
+def ingest(found: dict[str, Any]) -> list[Row]:
+    rows = []
+    for form in ("parquet", "csv"):
+        for reader, facts in found.get(form, {}).items():
+            spent = (
+                f"{shown(facts['seconds'])} s ({shown(facts['cpu_seconds'])}), {gib(facts['peak_rss_bytes'])}"
+            )
+            rows.append((f"{facts['events']:,} events of {form}, {reader}: wall (CPU), peak", spent))
+    return rows
+
+
+TABLES = {
+    "generation": ("Generation", generation),
+    "training": ("Training", training),
+    "evaluation": ("Evaluation", evaluation),
+    "ingest": ("Reading a log", ingest),
+    "generation_large": ("Generation, 1 million items", generation),
+    "training_large": ("Training, 1 million items", training),
+}
+
+
+def where(found: dict[str, Any]) -> str:
+    """The circumstances in one line."""
+    machine, data = found["machine"], found["data"]
+    sizes = ", ".join(f"{data[key]:,} {key}" for key in ("sequences", "items", "events") if key in data)
+    width = f", d {found['settings']['dim']}" if "settings" in found else ""
+    return (
+        f"{data['name']} ({sizes}){width}; {machine['processor']}, {machine['threads']} threads, "
+        f"{machine['device']}; PyTorch {machine['packages']['torch']}; {found['date'][:10]}, "
+        f"commit {found['commit']}, load {found['load_average']}."
+    )
+
+
+def tables(results: dict[str, dict[str, Any]]) -> str:
+    """All tables of a file of results."""
+    parts = []
+    for name, (title, rows) in TABLES.items():
+        if name in results:
+            body = "\n".join(f"| {label} | {value} |" for label, value in rows(results[name]))
+            parts.append(f"### {title}\n\n{where(results[name])}\n\n| figure | value |\n|---|---|\n{body}")
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=Path, nargs="?")
+    parser.add_argument("--write", action="store_true")
+    asked = parser.parse_args()
+    newest = max((HERE / "results").glob("*.json"), key=lambda path: path.stat().st_mtime, default=None)
+    path = asked.results or newest
+    if path is None:
+        parser.error("there are no results: call make bench")
+    made = tables(json.loads(path.read_text()))
+    if not asked.write:
+        print(made)
+        return
+    text = DOCUMENT.read_text()
+    marked = f"<!-- tables -->\n\n{made}\n\n<!-- end of tables -->"
+    DOCUMENT.write_text(
+        re.sub(r"<!-- tables -->.*<!-- end of tables -->", lambda _: marked, text, flags=re.DOTALL)
+    )
+
+
+if __name__ == "__main__":
+    main()
