@@ -42,7 +42,7 @@ def test_peak_memory_grows_with_what_is_held() -> None:
 
 
 def test_a_process_of_its_own_gives_back_json_and_says_why_it_fails() -> None:
-    with pytest.raises(MeasurementError, match="json:loads ended with 1: .*Expecting value"):
+    with pytest.raises(MeasurementError, match=r"json:loads ended with 1: .*Expecting value"):
         alone("json:loads", s="nonsense")
     with pytest.raises(MeasurementError, match="cannot be started"):
         last_json(["/no/such/program", "-m", "x"])
