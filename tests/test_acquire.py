@@ -13,16 +13,16 @@ DATA = Sequences.observed(
 )
 
 
-def rollouts(rows: list[list[int]], source: list[int]) -> Rollouts:
+def rollouts(rows: list[list[int]], source: list[int], data: Sequences = DATA) -> Rollouts:
     events, at = Ragged.from_lists(rows), torch.tensor(source)
     number = torch.tensor([source[:i].count(one) for i, one in enumerate(source)])
     flat = torch.zeros_like(events.values)
     return Rollouts(
         events=events,
-        num_items=DATA.num_items,
+        num_items=data.num_items,
         source=at,
         rollout=number,
-        user=DATA.user[at],
+        user=data.user[at],
         stop_reason=torch.zeros(len(rows), dtype=torch.uint8),
         rank=flat,
         own=flat.bool(),

@@ -55,7 +55,8 @@ def enrich(
     observed = run.split().train
     sources = _with_rounds(run, observed, k) if how.sources == "all" else observed
     rollouts = generate(model, sources, how, **keys, device=device, progress=progress)
-    admission = acquisition_rule(config.acquisition, how.min_length).admit(rollouts, sources, **keys)
+    rule = acquisition_rule(config.acquisition, how.min_length, model)
+    admission = rule.admit(rollouts, sources, **keys)
     made = _frame(run, admission.sequences(rollouts, k + 1), "synthetic")
     if only_synthetic:
         return made

@@ -19,6 +19,7 @@ from rsir.data.splits import Split, split
 from rsir.data.truth import Truth
 from rsir.devices import environment, peak_rss_bytes, resolve_device, resolve_precision
 from rsir.files import write_json
+from rsir.models import build_model
 from rsir.recursion import recurse
 from rsir.run import Run
 from rsir.store import RunStore, refuse_used
@@ -103,10 +104,14 @@ def refuse_untrainable(cut: Split, config: Config) -> None:
 
     Raises:
         DataError: if no training sequence has two events.
-        ConfigError: if the acquisition rule and its cap do not fit.
+        ConfigError: if the acquisition rule and its cap do not fit, or it needs dropout that the model lacks.
     """
     period_of(cut.train, config.training, config.model.max_length)
-    acquisition_rule(config.acquisition)
+    model = None
+    if config.acquisition.rule == "disagreement" and config.recursion.rounds:
+        with torch.device("meta"):
+            model = build_model(config.model, cut.train.num_items)
+    acquisition_rule(config.acquisition, model=model)
 
 
 def open_log(log: Any, config: Config) -> tuple[Interactions, Truth | None]:

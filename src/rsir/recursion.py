@@ -145,7 +145,7 @@ class _Recursion:
             device=self.device,
             progress=lambda step, active: self.watch.advance(step, None),
         )
-        rule = acquisition_rule(config.acquisition, config.generation.min_length)
+        rule = acquisition_rule(config.acquisition, config.generation.min_length, model)
         admission = rule.admit(rollouts, data, seed=seed, round_index=k)
         facts = {**rollouts.facts(), "admission": admission.counts, "round": k}
         if self.truth is not None and len(admission.rows):
