@@ -213,6 +213,8 @@ def _toml(value: object) -> str:
         return '"none"'
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_toml(key)} = {_toml(inner)}' for key, inner in value.items())}}}"
     return json.dumps(value, ensure_ascii=False)  # strings, numbers and booleans are written alike
 
 
@@ -224,7 +226,7 @@ def _explain(error: ValidationError) -> str:
     name = ".".join(place)
     if first["type"] == "union_tag_invalid":
         asked = str(first["input"]["name"])
-        near = difflib.get_close_matches(asked.lower(), MODELS, n=1, cutoff=0.0)[0]
+        near = difflib.get_close_matches(asked.lower(), [*MODELS, "own"], n=1, cutoff=0.0)[0]
         return f"unknown backbone model.name = {asked!r}: did you mean {near!r}? See `rsir models`"
     if first["type"] == "extra_forbidden":
         if isinstance(first["input"], dict):

@@ -18,6 +18,7 @@ from rsir.models.fearec import FEARec, FEARecConfig
 from rsir.models.gru4rec import GRU4Rec, GRU4RecConfig
 from rsir.models.hstu import HSTU, HSTUConfig
 from rsir.models.mamba4rec import Mamba4Rec, Mamba4RecConfig
+from rsir.models.own import OwnConfig, build_own
 from rsir.models.sasrec import SASRec, SASRecConfig
 
 ModelConfig = Annotated[
@@ -28,7 +29,8 @@ ModelConfig = Annotated[
     | BSARecConfig
     | FEARecConfig
     | GRU4RecConfig
-    | Mamba4RecConfig,
+    | Mamba4RecConfig
+    | OwnConfig,
     Field(discriminator="name"),
 ]
 """The shape of any backbone; its `name` says which."""
@@ -51,6 +53,7 @@ __all__ = [
     "Mamba4Rec",
     "Mamba4RecConfig",
     "ModelConfig",
+    "OwnConfig",
     "Recommender",
     "SASRec",
     "SASRecConfig",
@@ -62,7 +65,13 @@ __all__ = [
 
 
 def build_model(config: ModelConfig, num_items: int) -> SequenceModel:
-    """A freshly initialised network for a catalogue; draws from PyTorch's global generator."""
+    """A freshly initialised network for a catalogue; draws from PyTorch's global generator.
+
+    Raises:
+        ConfigError: if the user's own network cannot be made.
+    """
+    if isinstance(config, OwnConfig):
+        return build_own(config, num_items)
     return MODELS[config.name].model(num_items, config)
 
 
