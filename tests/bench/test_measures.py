@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rsir.bench.alone import MeasurementError, alone, last_json
-from rsir.bench.clock import matrix_rate, peak_bytes, timed
+from rsir.bench.clock import Product, interleaved, peak_bytes, timed
 from rsir.bench.evaluation import ranks_by_sorting
 from rsir.bench.libraries import export
 from rsir.bench.plain import PlainSASRec, plain_batches, plain_pass
@@ -30,8 +30,16 @@ def test_the_fastest_repeat_counts() -> None:
     assert 0 <= found.seconds < 0.02
 
 
+def test_acts_take_turns() -> None:
+    order: list[str] = []
+    interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2)
+    assert order == ["a", "b", "a", "b"]
+
+
 def test_a_products_rate_is_one_a_machine_can_have() -> None:
-    assert 1e8 < matrix_rate(64, 32, 64) < 1e15
+    product = Product(64, 32, 64)
+    assert 1e8 < product.rate(timed(product)) < 1e15
+    assert torch.allclose(product.out, product.left @ product.right.T)
 
 
 def test_peak_memory_grows_with_what_is_held() -> None:

@@ -91,7 +91,6 @@ def test_generation_that_differs_is_found_out(
     monkeypatch.setattr(
         generation, "generate", lambda *given, **named: true(*given, **{**named, "seed": named["seed"] + 1})
     )
-    monkeypatch.setattr(generation, "_tile_shape", lambda num_items: (8, num_items))
     found = json.loads(call("bench", "generation", "--dim", 8, "--quick", "--json").out)
     assert found["equal_to_oracle"] is False
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
-from torch import Tensor
 
 from rsir.devices import environment, peak_rss_bytes
 
 T = TypeVar("T")
 
-LEAST_SECONDS = 0.1
+LEAST_SECONDS = 0.2
 """A product is repeated for at least so long before its rate is taken."""
 
 
@@ -38,12 +37,27 @@ class Timed(Generic[T]):
 
 
 def timed(act: Callable[[], T], repeats: int = 1) -> Timed[T]:
-    """The fastest of some repeats: the one that was disturbed least.
+    """The least of some repeats, in wall and in processor time: what was disturbed least.
 
     >>> timed(lambda: 6 * 7).result
     42
     """
-    return min((_once(act) for _ in range(repeats)), key=lambda found: found.seconds)
+    return interleaved({"": act}, repeats)[""]
+
+
+def interleaved(acts: Mapping[str, Callable[[], T]], repeats: int) -> dict[str, Timed[T]]:
+    """All acts in turn, again and again, so that other work on the machine disturbs all of them alike.
+
+    >>> [found.result for found in interleaved({"a": lambda: 1, "b": lambda: 2}, 2).values()]
+    [1, 2]
+    """
+    rounds = [{name: _once(act) for name, act in acts.items()} for _ in range(repeats)]
+    return {name: _least([found[name] for found in rounds]) for name in acts}
+
+
+def _least(found: list[Timed[T]]) -> Timed[T]:
+    seconds = min(one.seconds for one in found)
+    return Timed(found[0].result, seconds, min(one.cpu_seconds for one in found))
 
 
 def _once(act: Callable[[], T]) -> Timed[T]:
@@ -72,34 +86,39 @@ def peak_bytes() -> int:
         return peak_rss_bytes()
 
 
-def matrix_rate(
-    rows: int,
-    dim: int,
-    columns: int,
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
-) -> float:
-    """Floating-point operations a second of the plain product (rows × dim)·(dim × columns).
+class Product:
+    """The plain product (rows × dim)·(dim × columns), repeated for some `LEAST_SECONDS`.
 
-    A product of r × d by d × c takes 2·r·d·c operations. The fastest of five repeats of
-    `LEAST_SECONDS` each, with the result's memory at hand.
+    A product of r × d by d × c takes 2·r·d·c operations.
 
-    >>> matrix_rate(8, 8, 8) > 0
+    >>> Product(8, 8, 8).rate(timed(Product(8, 8, 8))) > 0
     True
     """
-    left = torch.randn(rows, dim, device=device).to(dtype)
-    right = torch.randn(columns, dim, device=device).to(dtype)
-    out = torch.empty(rows, columns, dtype=dtype, device=device)
-    once = max(1e-6, timed(lambda: torch.mm(left, right.T, out=out), 2).seconds)
-    times = max(1, round(LEAST_SECONDS / once))
-    best = timed(lambda: _multiply(left, right, out, times), 5).seconds
-    return 2.0 * rows * dim * columns * times / best
 
+    def __init__(
+        self,
+        rows: int,
+        dim: int,
+        columns: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.left = torch.randn(rows, dim, device=device).to(dtype)
+        self.right = torch.randn(columns, dim, device=device).to(dtype)
+        self.out = torch.empty(rows, columns, dtype=dtype, device=device)
+        self.times = 1
+        self.times = max(1, round(LEAST_SECONDS / max(1e-6, timed(self, 3).seconds)))
+        self.operations = 2.0 * rows * dim * columns * self.times
 
-def _multiply(left: Tensor, right: Tensor, out: Tensor, times: int) -> None:
-    for _ in range(times):
-        torch.mm(left, right.T, out=out)
+    def __call__(self) -> None:
+        """Multiply."""
+        for _ in range(self.times):
+            torch.mm(self.left, self.right.T, out=self.out)
+
+    def rate(self, took: Timed[Any]) -> float:
+        """Floating-point operations a second."""
+        return self.operations / took.seconds
 
 
 def circumstances(benchmark: str, device: torch.device | str) -> dict[str, object]:

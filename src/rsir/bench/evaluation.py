@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rsir.bench.clock import circumstances, figure, matrix_rate, peak_bytes, timed
-from rsir.bench.workload import Note, train_for, untrained, workload
+from rsir.bench.clock import Product, circumstances, figure, interleaved, peak_bytes
+from rsir.bench.workload import Note, network, train_for, untrained, workload
 from rsir.config import Config
 from rsir.data.splits import Cases
 from rsir.evaluate import evaluate
@@ -25,7 +26,7 @@ class Effort:
 
     Attributes:
         passes: training passes before; the last is the epoch that evaluation is compared with.
-        repeats: of evaluation; the fastest counts.
+        repeats: of ours and its rival in turn; the least time of each counts.
         sorted_cases: cases that the rival is timed on.
     """
 
@@ -51,28 +52,33 @@ def measure_evaluation(
     epoch = min(b - a for a, b in zip(ends, ends[1:], strict=False))
     counts = train.item_counts()
     note(f"ranks of {len(cases):,} cases among {train.num_items:,} items")
-    ours = timed(lambda: evaluate(model, cases, counts, config.evaluation, with_lists=False), effort.repeats)
-    peak = peak_bytes()
-    listed = timed(lambda: evaluate(model, cases, counts, config.evaluation), effort.repeats)
-    note("the rival that sorts")
     some = _first(cases, effort.sorted_cases)
-    rival = timed(lambda: ranks_by_sorting(model, some, config.evaluation.seen == "allow"), effort.repeats)
+    product = Product(_BATCH, network(config).dim, train.num_items, device=device)
+    evaluate(model, cases, counts, config.evaluation, with_lists=False)
+    peak = peak_bytes()
+    acts: dict[str, Callable[[], Any]] = {
+        "ours": lambda: evaluate(model, cases, counts, config.evaluation, with_lists=False),
+        "lists": lambda: evaluate(model, cases, counts, config.evaluation),
+        "sorting": lambda: ranks_by_sorting(model, some, config.evaluation.seen == "allow"),
+        "product": product,
+    }
+    took = interleaved(acts, effort.repeats)
+    ours, rival = took["ours"], took["sorting"]
     each = rival.seconds / len(some)
-    rate = matrix_rate(_BATCH, config.model.dim, train.num_items, device=device)
-    operations = 2.0 * len(cases) * config.model.dim * train.num_items
+    parts = 2.0 * len(cases) * network(config).dim * train.num_items / product.operations
     return {
         **circumstances("evaluation", device),
         "data": work.facts(),
-        "settings": {"dim": config.model.dim, "passes": effort.passes, "seen": config.evaluation.seen},
+        "settings": {"dim": network(config).dim, "passes": effort.passes, "seen": config.evaluation.seen},
         "cases": len(cases),
         "seconds": figure(ours.seconds),
         "cpu_seconds": figure(ours.cpu_seconds),
         "cases_per_second": figure(len(cases) / ours.seconds),
-        "seconds_with_lists": figure(listed.seconds),
+        "seconds_with_lists": figure(took["lists"].seconds),
         "seconds_per_epoch": figure(epoch),
         "share_of_epoch": figure(ours.seconds / epoch),
-        "matrix_rate_fraction": figure(operations / rate / ours.seconds),
-        "matrix_gflops": figure(rate / 1e9),
+        "matrix_rate_fraction": figure(parts * took["product"].seconds / ours.seconds),
+        "matrix_gflops": figure(product.rate(took["product"]) / 1e9),
         "peak_rss_bytes": peak,
         "rivals": {
             "sorting": {

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import cProfile
-import inspect
 import pstats
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from rsir.bench.clock import Timed, circumstances, figure, matrix_rate, peak_bytes, timed
+from rsir.bench.clock import Product, Timed, circumstances, figure, interleaved, peak_bytes
 from rsir.bench.rollouts import Made, Task, dense, exact_scores, plain_scores, row_loop
-from rsir.bench.workload import Note, random_sources, sizes, train_for, untrained, workload
+from rsir.bench.workload import Note, network, random_sources, sizes, train_for, untrained, workload
 from rsir.config import Config
 from rsir.data.rollouts import Rollouts
 from rsir.data.sequences import Sequences
@@ -23,6 +23,8 @@ from rsir.generate import generate
 from rsir.models.base import SequenceModel
 
 ROUND = 1
+_BATCH, _TILE = 512, 16_384
+"""Prefixes and items of the plain matrix product."""
 _SCORES_AT_ONCE = 1 << 25
 """Rollouts × items that a rival holds at a time; 512 rollouts up to 65,536 items."""
 
@@ -33,7 +35,7 @@ class Effort:
 
     Attributes:
         passes: training passes before; rollouts of an untrained model end at once.
-        repeats: of our generation and of the rivals'; the fastest counts.
+        repeats: of ours and the rivals in turn; the least time of each counts.
         oracle_sources: sources compared item for item with the exact loop.
         row_loop_sources: sources the loop over rows is timed on.
         dense_sources: sources the dense program is timed on.
@@ -91,33 +93,49 @@ def compare(
     device: torch.device | str,
     note: Note,
 ) -> dict[str, Any]:
-    """Our generation, then its rivals, on the same model and sources."""
-    act = partial(_generate, model, data, config, device)
+    """Our generation and its rivals in turn, on the same model and sources."""
+    ours = partial(_generate, model, data, config, device)
     note(f"generating {config.generation.num_rollouts} rollouts of {len(data):,} sources")
-    ours = timed(act, effort.repeats)
+    made = ours()
     peak = peak_bytes()
-    note("generating four times as many rollouts")
-    more = timed(partial(_generate, model, data, _with_rollouts(config, 4), device))
-    note("scoring's share, and the rate of a plain matrix product")
-    share, where = _profile(act)
-    matrix = _matrix(model, ours, share)
-    note("the oracle and the rivals")
-    rivals = _rivals(model, data, config, effort, ours.result)
+    note("scoring's share")
+    share, where = _profile(ours)
+    note(f"{effort.repeats} times in turn: ours, four times the rollouts, the rivals, a plain matrix product")
+    chunk = max(1, min(512, _SCORES_AT_ONCE // model.num_items))
+    tasks = {
+        name: Task.evenly(data, count, config.generation, (config.seed, ROUND), chunk)
+        for name, count in (("row_loop", effort.row_loop_sources), ("dense", effort.dense_sources))
+    }
+    product = Product(_BATCH, network(config).dim, min(_TILE, model.num_items), device=device)
+    acts: dict[str, Callable[[], Any]] = {
+        "ours": ours,
+        "more": partial(_generate, model, data, _with_rollouts(config, 4), device),
+        "row_loop": partial(row_loop, plain_scores(model), tasks["row_loop"]),
+        "dense": partial(dense, model, tasks["dense"]),
+        "product": product,
+    }
+    took = interleaved(acts, effort.repeats)
+    rivals = {name: _rival(took[name], task, made) for name, task in tasks.items()}
+    note("the oracle")
     return {
         "settings": {
-            "dim": config.model.dim,
+            "dim": network(config).dim,
             "passes": effort.passes,
             "rollouts": config.generation.num_rollouts,
             "max_rank": config.generation.max_rank,
         },
-        "equal_to_oracle": _equals_oracle(model, data, config, effort, ours.result),
+        "equal_to_oracle": _equals_oracle(model, data, config, effort, made),
         "oracle_sources": min(effort.oracle_sources, len(data)),
-        **_speed(ours),
+        **_speed(took["ours"]),
         "peak_rss_bytes": peak,
-        **{f"speedup_vs_{name}": _speedup(ours, rival) for name, rival in rivals.items()},
-        **{f"cpu_speedup_vs_{name}": _cpu_speedup(ours, rival) for name, rival in rivals.items()},
-        **matrix,
-        "four_times_the_rollouts": {**_speed(more), "time_ratio": figure(more.seconds / ours.seconds)},
+        **{f"speedup_vs_{name}": _speedup(took["ours"], rival) for name, rival in rivals.items()},
+        **{f"cpu_speedup_vs_{name}": _cpu_speedup(took["ours"], rival) for name, rival in rivals.items()},
+        **_matrix(model, took["ours"], product, took["product"], share),
+        "four_times_the_rollouts": {
+            **_speed(took["more"]),
+            "time_ratio": figure(took["more"].seconds / took["ours"].seconds),
+            "cpu_time_ratio": figure(took["more"].cpu_seconds / took["ours"].cpu_seconds),
+        },
         "rivals": rivals,
         "profile": where,
     }
@@ -155,19 +173,6 @@ def _cpu_speedup(ours: Timed[Rollouts], rival: dict[str, Any]) -> float:
     return figure(rival["cpu_seconds"] / rival["steps"] / (ours.cpu_seconds / ours.result.steps))
 
 
-def _rivals(
-    model: SequenceModel, data: Sequences, config: Config, effort: Effort, ours: Rollouts
-) -> dict[str, dict[str, Any]]:
-    chunk = max(1, min(512, _SCORES_AT_ONCE // model.num_items))
-    keys = (config.seed, ROUND)
-    few = Task.evenly(data, effort.row_loop_sources, config.generation, keys, chunk)
-    many = Task.evenly(data, effort.dense_sources, config.generation, keys, chunk)
-    return {
-        "row_loop": _rival(timed(lambda: row_loop(plain_scores(model), few), effort.repeats), few, ours),
-        "dense": _rival(timed(lambda: dense(model, many), effort.repeats), many, ours),
-    }
-
-
 def _rival(found: Timed[Made], task: Task, ours: Rollouts) -> dict[str, Any]:
     """Its speed, and the share of its rollouts equal to ours: float32 may settle near ties otherwise."""
     theirs, same = found.result.rollouts, _of(task, ours)
@@ -195,27 +200,25 @@ def _equals_oracle(
     return row_loop(exact_scores(model), task).rollouts == _of(task, ours)
 
 
-def _matrix(model: SequenceModel, ours: Timed[Rollouts], scoring_share: float | None) -> dict[str, Any]:
+def _matrix(
+    model: SequenceModel,
+    ours: Timed[Rollouts],
+    product: Product,
+    took: Timed[None],
+    scoring_share: float | None,
+) -> dict[str, Any]:
     """The time of one plain float32 product of all distinct prefixes with all items, over our time."""
-    vectors = model.item_vectors()
-    shape = _tile_shape(model.num_items)
-    rate = matrix_rate(shape[0], vectors.shape[1], shape[1], device=vectors.device)
-    operations = 2.0 * ours.result.distinct_prefixes * vectors.shape[1] * model.num_items
-    fraction = operations / rate / ours.seconds
+    rows, dim, columns = *product.left.shape, len(product.right)
+    parts = 2.0 * ours.result.distinct_prefixes * dim * model.num_items / product.operations
+    fraction = parts * took.seconds / ours.seconds
     return {
         "matrix_rate_fraction": figure(fraction),
+        "cpu_matrix_rate_fraction": figure(parts * took.cpu_seconds / ours.cpu_seconds),
         "matrix_rate_fraction_of_scoring": figure(fraction / scoring_share) if scoring_share else None,
         "scoring_share": scoring_share,
-        "matrix_gflops": figure(rate / 1e9),
-        "matrix_tile": [shape[0], vectors.shape[1], shape[1]],
+        "matrix_gflops": figure(product.rate(took) / 1e9),
+        "matrix_shape": [rows, dim, columns],
     }
-
-
-def _tile_shape(num_items: int) -> tuple[int, int]:
-    """Prefixes and items that `generate` scores at a time unless told otherwise."""
-    given = inspect.signature(generate).parameters
-    batch, tile = given["batch_size"].default, given["tile_size"].default
-    return batch or 512, min(tile or 8192, num_items)
 
 
 def _profile(act: partial[Rollouts]) -> tuple[float | None, dict[str, float]]:

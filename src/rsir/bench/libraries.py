@@ -12,10 +12,10 @@ import torch
 
 from rsir.bench.alone import last_json
 from rsir.bench.clock import figure
+from rsir.bench.workload import network
 from rsir.config import Config
 from rsir.data.splits import Split
 from rsir.errors import ConfigError
-from rsir.models.sasrec import SASRecConfig
 
 
 def measure_library(
@@ -81,8 +81,7 @@ def export(split: Split) -> pl.DataFrame:
 
 
 def _asked(config: Config, epochs: int, share: float) -> dict[str, Any]:
-    model = config.model
-    assert isinstance(model, SASRecConfig)
+    model = network(config)
     return {
         "dim": model.dim,
         "blocks": model.num_blocks,

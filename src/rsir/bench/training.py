@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,20 +10,20 @@ from typing import Any
 
 import torch
 
-from rsir.bench.clock import Timed, circumstances, figure, matrix_rate, peak_bytes, timed
+from rsir.bench.clock import Product, Timed, circumstances, figure, interleaved, peak_bytes
 from rsir.bench.libraries import measure_library
 from rsir.bench.plain import PlainSASRec, plain_pass
-from rsir.bench.workload import Note, Workload, random_sources, sizes, train_for, untrained, workload
+from rsir.bench.workload import Note, Workload, network, random_sources, sizes, train_for, untrained, workload
 from rsir.config import Config
 from rsir.data.batches import TrainingRows
 from rsir.data.sequences import Sequences
 from rsir.devices import resolve_precision
 from rsir.evaluate import evaluate
 from rsir.models.base import SequenceModel
-from rsir.models.sasrec import SASRecConfig
 from rsir.train import Fit, Look
 
-_TILE_ROWS = 512
+_ROWS = 512
+"""Of the plain matrix products."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,8 @@ class Effort:
     """How much is spent on a measurement.
 
     Attributes:
-        passes: of ours; the fastest counts.
-        plain_batches: of the plain rival, timed after as many to warm up; None for a whole pass.
+        passes: of ours and of its rival in turn; the least time of each counts.
+        plain_batches: of the plain rival in each turn; None for a whole pass, 0 leaves it out.
         epochs: of the other libraries.
         share: of the batches of their epochs; their times are divided by it.
         most_passes: at most so many of ours until their NDCG is reached.
@@ -93,15 +92,24 @@ def measure_large(
 def compare(
     data: Sequences, config: Config, effort: Effort, *, device: torch.device | str, note: Note
 ) -> dict[str, Any]:
-    """Ours, the plain rival, and the rate of a plain matrix product."""
-    note(f"ours: {effort.passes} passes over {len(data):,} sequences")
-    ours, loss = _our_pass(data, config, effort.passes, device)
-    peak = peak_bytes()
-    predictions = TrainingRows.build(data, config.model.max_length).num_predictions
+    """Ours, the plain rival and plain matrix products in turn."""
+    note(f"{effort.passes} times in turn: a pass of ours over {len(data):,} sequences, the plain rival")
+    predictions = TrainingRows.build(data, network(config).max_length).num_predictions
+    first = _fit(data, config, 1, device) if effort.passes > 1 else None  # warms up
+    peak = peak_bytes() if first else None
+    products = {
+        name: Product(_ROWS, network(config).dim, data.num_items, dtype=dtype, device=device)
+        for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
+    }
+    acts: dict[str, Callable[[], Any]] = {"ours": lambda: _fit(data, config, 1, device), **products}
+    if effort.plain_batches != 0:
+        acts["plain"] = _plain(data, config, effort.plain_batches, device)
+    took = interleaved(acts, effort.passes)
+    ours = took["ours"]
     found: dict[str, Any] = {
         "settings": {
-            "dim": config.model.dim,
-            "blocks": config.model.num_blocks,
+            "dim": network(config).dim,
+            "blocks": network(config).num_blocks,
             "loss": config.training.loss,
             "batch_size": config.training.batch_size,
         },
@@ -109,14 +117,13 @@ def compare(
         "cpu_seconds_per_pass": figure(ours.cpu_seconds),
         "predictions": predictions,
         "predictions_per_second": figure(predictions / ours.seconds),
-        "peak_rss_bytes": peak,
-        "loss": figure(loss),
-        **_matrix(data, config, predictions, ours.seconds, device),
+        "peak_rss_bytes": peak or peak_bytes(),
+        "loss": figure(ours.result.looks[-1].loss),
+        **_matrix(config, data.num_items, predictions, ours, products, took),
         "rivals": {},
     }
-    if effort.plain_batches != 0:
-        note("the plain PyTorch rival")
-        _add(found, "plain", _plain(data, config, effort.plain_batches, predictions, device))
+    if "plain" in took:
+        _add(found, "plain", _whole_pass(took["plain"], predictions))
     return found
 
 
@@ -125,23 +132,6 @@ def _add(found: dict[str, Any], name: str, rival: dict[str, Any]) -> None:
     found["rivals"][name] = rival
     found[f"speedup_vs_{name}"] = figure(rival["seconds_per_pass"] / found["seconds_per_pass"])
     found[f"cpu_speedup_vs_{name}"] = figure(rival["cpu_seconds_per_pass"] / found["cpu_seconds_per_pass"])
-
-
-def _our_pass(
-    data: Sequences, config: Config, passes: int, device: torch.device | str
-) -> tuple[Timed[None], float]:
-    """The fastest pass, and the loss of the last."""
-    marks = [(time.perf_counter(), time.process_time())]
-    done = _fit(data, config, passes, device, progress=lambda _: _mark(marks))
-    gone = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(marks, marks[1:], strict=False)]
-    seconds, processor = min(gone)
-    return Timed(None, seconds, processor), done.looks[-1].loss
-
-
-def _mark(marks: list[tuple[float, float]]) -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    marks.append((time.perf_counter(), time.process_time()))
 
 
 def _fit(
@@ -167,47 +157,54 @@ def _fit(
 
 
 def _matrix(
-    data: Sequences, config: Config, predictions: int, seconds: float, device: torch.device | str
+    config: Config,
+    num_items: int,
+    predictions: int,
+    ours: Timed[Fit],
+    products: dict[str, Product],
+    took: dict[str, Timed[Any]],
 ) -> dict[str, Any]:
-    """The pass's arithmetic at the rate of a plain product, over our time.
+    """The pass's arithmetic at the better rate of a plain product in float32 or bfloat16, over our time.
 
     The softmax takes three products of predictions × dim × items (scores, and two gradients), a block
     6 dim² multiplications an event and as many again for each of two gradients; 2 operations each.
     """
-    dim, items = config.model.dim, data.num_items
-    blocks = config.model.num_blocks * 6 * dim**2
-    operations = 6.0 * predictions * (dim * items + blocks)
-    precision = resolve_precision(config.training.score_precision, device)
-    rates = {
-        name: matrix_rate(_TILE_ROWS, dim, items, dtype=getattr(torch, name), device=device)
-        for name in ("float32", "bfloat16")
+    dim = network(config).dim
+    operations = 6.0 * predictions * dim * (num_items + network(config).num_blocks * 6 * dim)
+    precision = resolve_precision(config.training.score_precision, products["float32"].left.device)
+    share = {
+        name: operations / product.operations * took[name].seconds / ours.seconds
+        for name, product in products.items()
     }
+    rates = {name: figure(product.rate(took[name]) / 1e9) for name, product in products.items()}
     return {
-        "matrix_rate_fraction": figure(operations / rates[precision] / seconds),
-        "matrix_rate_fraction_float32": figure(operations / rates["float32"] / seconds),
+        "matrix_rate_fraction": figure(min(share.values())),
+        "matrix_rate_fraction_float32": figure(share["float32"]),
         "precision": precision,
         "tflop_per_pass": figure(operations / 1e12),
-        "matrix_gflops": {name: figure(rate / 1e9) for name, rate in rates.items()},
+        "matrix_gflops": rates,
     }
 
 
 def _plain(
-    data: Sequences, config: Config, batches: int | None, predictions: int, device: torch.device | str
-) -> dict[str, Any]:
-    """Some batches of the plain rival, its time taken for each prediction."""
-    assert isinstance(config.model, SASRecConfig)
+    data: Sequences, config: Config, batches: int | None, device: torch.device | str
+) -> Callable[[], tuple[int, float]]:
+    """Some batches of the plain rival; how many predictions they made, and their loss."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = PlainSASRec(data.num_items, config.model).to(device)
-        adam = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
-        size = config.training.batch_size
-        plain_pass(model, adam, data, size, 2)  # warms up
-        found = timed(lambda: plain_pass(model, adam, data, size, batches))
-    made, loss = found.result
+        model = PlainSASRec(data.num_items, network(config)).to(device)
+    adam = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    plain_pass(model, adam, data, config.training.batch_size, 2)  # warms up
+    return lambda: plain_pass(model, adam, data, config.training.batch_size, batches)
+
+
+def _whole_pass(took: Timed[tuple[int, float]], predictions: int) -> dict[str, Any]:
+    """The time of a pass, from that of some of its predictions."""
+    made, loss = took.result
     return {
         "share_of_pass": figure(made / predictions),
-        "seconds_per_pass": figure(found.seconds * predictions / made),
-        "cpu_seconds_per_pass": figure(found.cpu_seconds * predictions / made),
+        "seconds_per_pass": figure(took.seconds * predictions / made),
+        "cpu_seconds_per_pass": figure(took.cpu_seconds * predictions / made),
         "loss": figure(loss),
     }
 

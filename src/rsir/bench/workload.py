@@ -16,6 +16,7 @@ from rsir.data.simulate import simulate
 from rsir.data.splits import Split, split
 from rsir.models import build_model
 from rsir.models.base import SequenceModel
+from rsir.models.sasrec import SASRecConfig
 from rsir.ragged import Ragged
 from rsir.rng import generator_seed
 from rsir.train import Fit, Look, TrainingConfig, fit, period_of
@@ -65,6 +66,12 @@ def workload(log: Path | None, config: Config) -> Workload:
     if log is None:
         return Workload("simulated users", split(from_frame(simulate(config.simulation, config.seed).frame)))
     return Workload(log.name, split(read_log(log, config.data), config.split))
+
+
+def network(config: Config) -> SASRecConfig:
+    """The network that is measured: SASRec, which the rivals have, too."""
+    assert isinstance(config.model, SASRecConfig)
+    return config.model
 
 
 def random_sources(num_items: int, num_sources: int, length: int, seed: int) -> Sequences:
