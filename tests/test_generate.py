@@ -63,6 +63,7 @@ CONFIGS = [
     {"top_k": 4, "temperature": 0.7, "rank_among": "all"},
     {"top_k": 1000, "temperature": 2.0, "max_rank": None},
     {"num_rollouts": 1, "max_length": 2},
+    {"starts": "random", "top_k": 3},
 ]
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rsir import losses
-from rsir.losses import bce_loss, gbce_beta, sampled_softmax_loss, softmax_loss
+from rsir.losses import SoftTargets, bce_loss, gbce_beta, sampled_softmax_loss, softmax_loss
 
 V, N, D = 50, 23, 8
 
@@ -35,6 +35,24 @@ def test_tiled_softmax_equals_cross_entropy_with_gradients(
     got = torch.autograd.grad(3 * loss, [hidden, vectors])
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(got, want)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("tile_bytes", [1, 1 << 20])
+def test_soft_targets_are_a_mixture_with_the_teachers_softmax(
+    smoothing: float, tile_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(losses._TILE_BYTES, "cpu", tile_bytes)
+    hidden, vectors, target, weight = problem()
+    states, items, share = torch.randn(N, 5), torch.randn(V, 5), torch.linspace(0, 1, N)
+    hard = (1 - smoothing) * F.one_hot(target, V) + smoothing / V
+    goal = (1 - share)[:, None] * hard + share[:, None] * (states @ items.T).softmax(1)
+    expected = (-(goal * (hidden @ vectors.T).log_softmax(1)).sum(1) * weight).sum() / 7.0
+    want = torch.autograd.grad(expected, [hidden, vectors])
+    soft = SoftTargets(states, items, share)
+    loss = softmax_loss(hidden, vectors, target, weight, 7.0, label_smoothing=smoothing, soft=soft)
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(torch.autograd.grad(loss, [hidden, vectors]), want)
 
 
 def test_softmax_in_bfloat16_is_near() -> None:

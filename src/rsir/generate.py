@@ -55,7 +55,9 @@ class GenerationConfig(Settings):
     )
     max_length: int = Field(50, ge=2, description="longest rollout, the start item included")
     min_length: int = Field(3, ge=2, description="shortest rollout that is accepted")
-    starts: Literal["first"] = Field("first", description="a rollout begins with its source's first item")
+    starts: Literal["first", "random"] = Field(
+        "first", description="a rollout begins with its source's first item, or with one drawn from it"
+    )
     sources: Literal["observed", "all"] = Field(
         "observed", description="generate from observed sequences only, or from all of D_k"
     )
@@ -183,10 +185,19 @@ class _Run:
 
     def start(self) -> Front:
         """Every rollout with the first item of its source."""
-        front = Front.start(self.data.events.values[self.data.events.offsets[self.source]])
+        front = Front.start(self.data.events.values[self._start_places()])
         zero = torch.zeros_like(front.prefix)
         self.chosen.append(Chosen(front.rollout, front.prefixes_PL[front.prefix, 0], zero, zero.bool()))
         return front
+
+    def _start_places(self) -> Tensor:
+        """Where in the flat events each rollout's first item stands."""
+        first = self.data.events.offsets[self.source]
+        if self.config.starts == "first":
+            return first
+        seed, round_index = self.keys
+        draw = uniform(seed, "start", round_index, self.source, self.number)
+        return first + (draw * self.data.events.lengths[self.source]).long()
 
     def step(self, front: Front) -> Front:
         """Own items left? Judge. Not at the maximal length? Choose. Those that go on, one item longer."""

@@ -9,6 +9,7 @@ changing its gradient.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -40,6 +41,24 @@ class LossConfig(Settings):
     )
 
 
+@dataclass(frozen=True)
+class SoftTargets:
+    """A teacher's distribution over the catalogue, which takes a share of each target.
+
+    The target of a position is (1 − share) · its next item + share · softmax(teacher's scores), as in
+    knowledge distillation (Hinton et al., 2015, arXiv 1503.02531, at temperature 1).
+
+    Attributes:
+        hidden_NF: float (N, F), the teacher's states at the same positions.
+        vectors_VF: float (V, F), the teacher's item vectors.
+        share_N: float (N,), in [0, 1].
+    """
+
+    hidden_NF: Tensor
+    vectors_VF: Tensor
+    share_N: Tensor
+
+
 def softmax_loss(
     hidden_ND: Tensor,
     vectors_VD: Tensor,
@@ -49,6 +68,7 @@ def softmax_loss(
     *,
     label_smoothing: float = 0.0,
     bfloat16: bool = False,
+    soft: SoftTargets | None = None,
 ) -> Tensor:
     """Cross-entropy over the whole catalogue, never holding N × V numbers.
 
@@ -64,12 +84,55 @@ def softmax_loss(
         label_smoothing: share of the target's mass spread evenly over the catalogue, in [0, 1).
         bfloat16: multiply in bfloat16 (states, vectors and score gradients are rounded to it;
             the softmax itself stays in float32).
+        soft: what a teacher believes; no gradient reaches it.
 
     Returns:
         A scalar, float32.
     """
-    total: Tensor = _TiledSoftmax.apply(hidden_ND, vectors_VD, target_N, weight_N, label_smoothing, bfloat16)
+    dtype = torch.bfloat16 if bfloat16 else torch.float32
+    goal = _Goal(target_N, weight_N.float(), label_smoothing, soft, dtype)
+    total: Tensor = _TiledSoftmax.apply(hidden_ND, vectors_VD, goal)
     return total / normaliser
+
+
+class _Goal:
+    """What the scores of a tile of positions should be, and how much each position weighs."""
+
+    def __init__(
+        self, target: Tensor, weight: Tensor, smoothing: float, soft: SoftTargets | None, dtype: torch.dtype
+    ) -> None:
+        self.target, self.weight, self.smoothing, self.dtype = target, weight, smoothing, dtype
+        self.hard = weight if soft is None else weight * (1 - soft.share_N.float())
+        self.soft = soft
+        if soft is not None:
+            self.states = soft.hidden_NF.detach().to(dtype)
+            self.items_FV = soft.vectors_VF.detach().to(dtype).T
+
+    def fit(self, scores: Tensor, part: slice, belief: Tensor | None) -> Tensor:
+        """The weighted sum of the mean score under each position's target distribution."""
+        at_target = scores.gather(1, self.target[part, None]).float() * (1 - self.smoothing)
+        if self.smoothing:
+            at_target += self.smoothing * scores.mean(1, keepdim=True, dtype=torch.float32)
+        fit = (at_target[:, 0] * self.hard[part]).sum()
+        return fit if belief is None else fit + torch.einsum("nv,nv->n", belief, scores).float().sum()
+
+    def belief(self, part: slice) -> Tensor | None:
+        """The teacher's probabilities times share and weight; (tile, V)."""
+        if self.soft is None:
+            return None
+        scores = self.states[part] @ self.items_FV
+        likely = scores.sub_(scores.amax(1, keepdim=True)).exp_()
+        mass = likely.sum(1, keepdim=True).float()
+        return likely.mul_(((self.weight - self.hard)[part, None] / mass).to(self.dtype))
+
+    def subtract(self, grad: Tensor, part: slice, belief: Tensor | None) -> None:
+        """Take the weighted target distribution from weighted probabilities."""
+        hard, targets = self.hard[part, None], self.target[part, None]
+        if self.smoothing:
+            grad.sub_((hard * (self.smoothing / grad.shape[1])).to(self.dtype))
+        grad.scatter_add_(1, targets, (hard * (self.smoothing - 1)).to(self.dtype))
+        if belief is not None:
+            grad.sub_(belief)
 
 
 class _TiledSoftmax(torch.autograd.Function):
@@ -77,38 +140,24 @@ class _TiledSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: torch.autograd.function.FunctionCtx,
-        hidden: Tensor,
-        vectors: Tensor,
-        target: Tensor,
-        weight: Tensor,
-        smoothing: float,
-        bfloat16: bool,
+        ctx: torch.autograd.function.FunctionCtx, hidden: Tensor, vectors: Tensor, goal: _Goal
     ) -> Tensor:
-        dtype = torch.bfloat16 if bfloat16 else torch.float32
-        hidden_low, vectors_low = hidden.detach().to(dtype), vectors.detach().to(dtype)
-        num_items = vectors.shape[0]
-        tile = max(16, _TILE_BYTES[hidden.device.type] // (4 * num_items))
+        hidden_low, vectors_low = hidden.detach().to(goal.dtype), vectors.detach().to(goal.dtype)
+        tile = max(16, _TILE_BYTES[hidden.device.type] // (4 * vectors.shape[0]))
         grad_hidden = torch.empty_like(hidden, dtype=torch.float32)
         grad_vectors = torch.zeros_like(vectors, dtype=torch.float32)
         total = hidden.new_zeros((), dtype=torch.float32)
-        places = torch.arange(tile, device=hidden.device)
         for start in range(0, hidden.shape[0], tile):
             part = slice(start, start + tile)
-            targets, weights = target[part, None], weight[part, None].float()
+            weights, belief = goal.weight[part, None], goal.belief(part)
             scores = hidden_low[part] @ vectors_low.T
-            fit = scores.gather(1, targets).float() * (1 - smoothing)
-            if smoothing:
-                fit += smoothing * scores.mean(1, keepdim=True, dtype=torch.float32)
+            total -= goal.fit(scores, part, belief)
             top = scores.amax(1, keepdim=True)
             grad = scores.sub_(top).exp_()
             mass = grad.sum(1, keepdim=True).float()  # summed in float32, whatever the type
-            total += ((top.float() + mass.log() - fit) * weights).sum()
-            grad.mul_((weights / mass).to(dtype))  # weighted probabilities
-            if smoothing:
-                grad.sub_((weights * (smoothing / num_items)).to(dtype))
-            at_target = (places[: len(targets)], targets[:, 0])
-            grad.index_put_(at_target, (weights[:, 0] * (smoothing - 1)).to(dtype), accumulate=True)
+            total += ((top.float() + mass.log()) * weights).sum()
+            grad.mul_((weights / mass).to(goal.dtype))  # weighted probabilities
+            goal.subtract(grad, part, belief)
             grad_hidden[part] = grad @ vectors_low
             grad_vectors += grad.T @ hidden_low[part]
         ctx.save_for_backward(grad_hidden.to(hidden.dtype), grad_vectors.to(vectors.dtype))
@@ -117,7 +166,7 @@ class _TiledSoftmax(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_total: Tensor):  # type: ignore[no-untyped-def]
         grad_hidden, grad_vectors = ctx.saved_tensors
-        return grad_hidden * grad_total, grad_vectors * grad_total, None, None, None, None
+        return grad_hidden * grad_total, grad_vectors * grad_total, None
 
 
 def sampled_softmax_loss(
@@ -206,13 +255,19 @@ class Objective:
         self.popularity = item_counts.float().clamp(min=1).to(device) if config.log_q else None
 
     def __call__(
-        self, hidden: Tensor, vectors: Tensor, target: Tensor, weight: Tensor, normaliser: float
+        self,
+        hidden: Tensor,
+        vectors: Tensor,
+        target: Tensor,
+        weight: Tensor,
+        normaliser: float,
+        soft: SoftTargets | None = None,
     ) -> Tensor:
-        """The loss of one batch; a scalar."""
+        """The loss of one batch; a scalar. Soft targets are for the full softmax alone."""
         config, args = self.config, (hidden, vectors, target, weight, normaliser)
         if config.loss == "softmax":
             smoothing = config.label_smoothing
-            return softmax_loss(*args, label_smoothing=smoothing, bfloat16=self.bfloat16)
+            return softmax_loss(*args, label_smoothing=smoothing, bfloat16=self.bfloat16, soft=soft)
         negatives = self._draw(hidden.shape[0], hidden.device)
         if config.loss == "sampled_softmax":
             log_q = None if self.popularity is None else self.popularity.log()

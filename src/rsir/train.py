@@ -20,7 +20,7 @@ from torch import Tensor
 from rsir.data.batches import Batch, TrainingRows
 from rsir.data.sequences import Sequences
 from rsir.errors import ConfigError
-from rsir.losses import LossConfig, Objective
+from rsir.losses import LossConfig, Objective, SoftTargets
 from rsir.models.base import SequenceModel
 from rsir.rng import generator_seed
 
@@ -81,6 +81,19 @@ class Fit:
     ended: str
 
 
+@dataclass(frozen=True)
+class Teacher:
+    """Whose distribution over the catalogue a model learns beside the next item.
+
+    Attributes:
+        model: it is not changed. It must read as much of a history as the pupil.
+        share: float (S,), in [0, 1], its share of the targets of each sequence.
+    """
+
+    model: SequenceModel
+    share: Tensor
+
+
 class Checkpoint(Protocol):
     """Where a training run keeps what it needs to go on after a stop; see `store.py`."""
 
@@ -115,6 +128,7 @@ def fit(
     seed: int,
     monitor: str = "ndcg@10",
     weight: Tensor | None = None,
+    teacher: Teacher | None = None,
     period: int | None = None,
     budget: int | None = None,
     device: torch.device | str = "cpu",
@@ -131,6 +145,7 @@ def fit(
         seed: fixes order, dropout and negatives.
         monitor: the metric that early stopping follows; higher is better.
         weight: float (S,), weight of each sequence in the loss; None: all 1.
+        teacher: gives soft targets; see `SoftTargets`.
         period: updates between two looks; None: as `period_of(data, …)`.
         budget: make exactly this many updates, without early stopping (the control arm).
         device: where to train.
@@ -142,16 +157,19 @@ def fit(
 
     Raises:
         DataError: if no sequence has two events.
-        ConfigError: if each place is to predict but the model sees later events.
+        ConfigError: if each place is to predict but the model sees later events, or a teacher is given
+            with another loss than the full softmax, or reads less than the model.
     """
     if config.targets == "every" and not model.causal:
         raise ConfigError(
             f"{type(model).__name__} sees later events, so not every place can predict: "
             "set training.targets=last"
         )
+    if teacher is not None:
+        _check_teacher(teacher.model, model, config)
     devices = [torch.device(device)] if torch.device(device).type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        run = _Training(model, data, config, seed, weight, period, budget, device)
+        run = _Training(model, data, config, seed, weight, teacher, period, budget, device)
         run.resume(checkpoint)
         while (ended := run.ended()) is None:
             look = run.step(validate, monitor)
@@ -160,6 +178,16 @@ def fit(
             if progress is not None:
                 progress(look)
         return run.finish(ended)
+
+
+def _check_teacher(teacher: SequenceModel, pupil: SequenceModel, config: TrainingConfig) -> None:
+    if config.loss != "softmax":
+        raise ConfigError(f"training.loss is {config.loss!r}; a teacher's distribution needs 'softmax'")
+    if teacher.num_items != pupil.num_items or teacher.max_length < pupil.max_length:
+        raise ConfigError(
+            f"the teacher ranks {teacher.num_items} items after at most {teacher.max_length} events, the "
+            f"model {pupil.num_items} after {pupil.max_length}; give one of the same catalogue that reads as much"
+        )
 
 
 def period_of(data: Sequences, config: TrainingConfig, max_length: int) -> int:
@@ -178,12 +206,15 @@ class _Training:
         config: TrainingConfig,
         seed: int,
         weight: Tensor | None,
+        teacher: Teacher | None,
         period: int | None,
         budget: int | None,
         device: torch.device | str,
     ) -> None:
         self.model, self.config, self.seed, self.device = model.to(device), config, seed, device
-        self.rows = TrainingRows.build(data, model.max_length, config.targets, weight)
+        self.teacher = None if teacher is None else teacher.model.to(device).eval()
+        share = None if teacher is None else teacher.share
+        self.rows = TrainingRows.build(data, model.max_length, config.targets, weight, share)
         self.per_pass = -(-len(self.rows) // config.batch_size)
         self.period, self.budget = period or max(config.min_period, self.per_pass), budget
         self.normaliser = self.rows.num_predictions / self.per_pass
@@ -244,10 +275,19 @@ class _Training:
     def _loss(self, batch: Batch) -> Tensor:
         """The objective, and what the model adds to it."""
         hidden = self.model.encode(batch.histories)[batch.place]
-        loss = self.loss(hidden, self.model.item_vectors(), batch.target, batch.weight, self.normaliser)
+        vectors, soft = self.model.item_vectors(), self._soft_targets(batch)
+        loss = self.loss(hidden, vectors, batch.target, batch.weight, self.normaliser, soft)
         self.generator.manual_seed(generator_seed(self.seed, "auxiliary", self.now.updates))
         extra = self.model.auxiliary_loss(batch, self.generator)
         return loss if extra is None else loss + extra
+
+    @torch.no_grad()
+    def _soft_targets(self, batch: Batch) -> SoftTargets | None:
+        """What the teacher believes at the places that predict."""
+        if self.teacher is None or batch.share is None:
+            return None
+        states = self.teacher.encode(batch.histories)[batch.place]
+        return SoftTargets(states, self.teacher.item_vectors(), batch.share)
 
     def _stream(self, first: int, stop: int) -> Iterator[Batch]:
         """The batches of updates first … stop−1 of an endless sequence of passes."""

@@ -56,8 +56,11 @@ def rollout(
     score: Score, source: list[int], config: GenerationConfig, keys: tuple[int, int, int, int]
 ) -> OracleRollout:
     """One rollout; keys are seed, round, source row and number of the rollout."""
-    own_set = set(source)
-    x, rank, own = [source[0]], [0], [False]
+    own_set, start = set(source), 0
+    if config.starts == "random":
+        seed, round_index, row, number = keys
+        start = int(uniform_scalar(seed, "start", round_index, row, number) * len(source))
+    x, rank, own = [source[start]], [0], [False]
     while True:
         remaining = own_set - set(x)
         if not remaining:

@@ -26,12 +26,14 @@ class Batch:
         place: int64 (M,), flat places in `histories` that predict.
         target: int64 (M,), the item to predict at each place.
         weight: float32 (M,), weight of each prediction.
+        share: float32 (M,), the teacher's share of each target; None without a teacher.
     """
 
     histories: Ragged
     place: Tensor
     target: Tensor
     weight: Tensor
+    share: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,23 @@ class TrainingRows:
         target: int64 (E,), the next item at each input event.
         weight: float32 (rows,).
         targets: "every": each position predicts; "last": only the last of a row.
+        share: float32 (rows,), the teacher's share of the row's targets; None without a teacher.
     """
 
     histories: Ragged
     target: Tensor
     weight: Tensor
     targets: Targets
+    share: Tensor | None = None
 
     @classmethod
     def build(
-        cls, data: Sequences, max_length: int, targets: Targets = "every", weight: Tensor | None = None
+        cls,
+        data: Sequences,
+        max_length: int,
+        targets: Targets = "every",
+        weight: Tensor | None = None,
+        share: Tensor | None = None,
     ) -> TrainingRows:
         """Lay out sequences for training.
 
@@ -62,6 +71,7 @@ class TrainingRows:
             targets: "every" predicts after each event in one pass over the sequence (causal models);
                 "last" makes every prefix a row of its own that predicts once, as at evaluation.
             weight: float (S,), weight of each sequence; None: all 1.
+            share: float (S,), a teacher's share of the targets of each sequence.
 
         Raises:
             DataError: if no sequence has two events.
@@ -70,12 +80,13 @@ class TrainingRows:
         rows = torch.nonzero(data.events.lengths >= 2).squeeze(1)
         if rows.numel() == 0:
             raise DataError("no training sequence has two events: there is nothing to predict from")
-        events, weight = data.events.select(rows).tail(max_length + 1), weight[rows]
+        events = data.events.select(rows).tail(max_length + 1)
         inputs = events.slice_rows(torch.zeros_like(events.lengths), events.lengths - 1)
         target = events.slice_rows(torch.ones_like(events.lengths), events.lengths).values
         if targets == "last":
-            inputs, target, weight = _every_prefix(inputs, target, weight)
-        return cls(inputs, target, weight, targets)
+            rows = rows[inputs.row]
+            inputs, target = _every_prefix(inputs, target)
+        return cls(inputs, target, weight[rows], targets, None if share is None else share.float()[rows])
 
     def __len__(self) -> int:
         return len(self.histories)
@@ -104,6 +115,7 @@ class TrainingRows:
         shuffled = Ragged(self.target, self.histories.offsets).select(order)
         values, targets = host.values.to(device), shuffled.values.to(device)
         device_offsets, weights = host.offsets.to(device), self.weight[order].to(device)
+        shares = None if self.share is None else self.share[order].to(device)
         for start in range(0, len(self), batch_size):
             stop = min(start + batch_size, len(self))
             a, b = offsets[start], offsets[stop]
@@ -111,15 +123,16 @@ class TrainingRows:
             histories.__dict__["max_length"] = int(lengths[start:stop].max())
             if self.targets == "last":
                 place = histories.last
-                yield Batch(histories, place, targets[a:b][place], weights[start:stop])
             else:
                 place = torch.arange(b - a, device=device)
-                yield Batch(histories, place, targets[a:b], weights[start:stop][histories.row])
+            row = histories.row[place]
+            share = None if shares is None else shares[start:stop][row]
+            yield Batch(histories, place, targets[a:b][place], weights[start:stop][row], share)
 
 
-def _every_prefix(inputs: Ragged, target: Tensor, weight: Tensor) -> tuple[Ragged, Tensor, Tensor]:
+def _every_prefix(inputs: Ragged, target: Tensor) -> tuple[Ragged, Tensor]:
     """Each prefix of each row as a row; its target repeated on all its places (only the last is read)."""
     repeats = inputs.select(inputs.row)  # event e stands for the prefix that ends with it
     stop = inputs.position + 1
     prefixes = repeats.slice_rows(torch.zeros_like(stop), stop)
-    return prefixes, torch.repeat_interleave(target, stop), weight[inputs.row]
+    return prefixes, torch.repeat_interleave(target, stop)
