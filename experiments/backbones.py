@@ -1,6 +1,7 @@
 """The backbones side by side: default settings and variants, the same passes over the data for each.
 
     python experiments/backbones.py ../shared/data/Toys_and_Games.txt
+    python experiments/backbones.py    # writes the table of docs/models.md anew
 
 Each is trained with the default recipe (whole softmax, AdamW, running mean of the weights), the same
 seed and at most PASSES passes, and judged on all validation users. A screening: one seed, a fixed
@@ -19,6 +20,7 @@ from typing import Any
 
 import torch
 from base import commit
+from tables import short
 
 from rsir import read_log, split
 from rsir.data.splits import Split
@@ -28,6 +30,7 @@ from rsir.models.base import SequenceModel
 from rsir.rng import generator_seed
 from rsir.train import TrainingConfig, fit, period_of
 
+START, END = "<!-- backbones -->\n", "<!-- end -->"
 PASSES = 8
 LOOKS = 2
 
@@ -90,13 +93,16 @@ def run(name: str, cut: Split, seed: int, passes: int) -> dict[str, Any]:
 def main() -> None:
     """Run the variants that are not done yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("log", type=Path)
+    parser.add_argument("log", type=Path, nargs="?")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "backbones.jsonl")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--passes", type=int, default=PASSES)
     parser.add_argument("--only", nargs="*", default=list(VARIANTS), help="variants, by name")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
+    if given.log is None:
+        write_table(given.out)
+        return
     torch.set_num_threads(given.threads)
     cut = split(read_log(given.log))
     for name in given.only:
@@ -111,6 +117,23 @@ def main() -> None:
         with open(given.out, "a", encoding="utf-8") as results:
             results.write(json.dumps(row, ensure_ascii=False) + "\n")
         print(f"{name}: {row['valid']} {row['cpu_seconds_per_pass']} s a pass", flush=True)
+
+
+def write_table(results: Path) -> None:
+    """Put what was found between the markers of docs/models.md, best first."""
+    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    lines = ["| data | variant | passes | validation NDCG@10 | Recall@10 | CPU s a pass | parameters |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for row in sorted(rows, key=lambda row: (row["data"], row["passes"], -row["valid"]["ndcg@10"])):
+        ndcg, recall = (short(row["valid"][key]) for key in ("ndcg@10", "recall@10"))
+        lines.append(
+            f"| {row['data'].replace('_', ' ')} | {row['variant']} | {row['passes']} | {ndcg} | {recall} "
+            f"| {row['cpu_seconds_per_pass']:.1f} | {row['parameters']:,} |"
+        )
+    document = Path(__file__).parent.parent / "docs" / "models.md"
+    before, _, rest = document.read_text(encoding="utf-8").partition(START)
+    table = "\n".join(lines) + "\n"
+    document.write_text(before + START + table + END + rest.partition(END)[2], encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -224,6 +224,11 @@ def test_the_table_and_the_settings_name_the_same_backbones() -> None:
         assert type(build_model(config, 5)) is backbone.model
 
 
+def test_the_document_names_them_all() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "models.md").read_text()
+    assert all(f"| `{name}` |" in text for name in MODELS)
+
+
 def test_models_verb(capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads(call(capsys, "models", "--json", "--items", 500).out)
     assert [row["name"] for row in rows] == list(MODELS)

@@ -1,7 +1,8 @@
 """CL4SRec: SASRec and a contrastive loss over two views of each sequence (Xie et al., ICDE 2022).
 
 A view is the sequence cropped, with events masked, or with a piece in another order; the encoder shall
-give the two views of one sequence like states. The loss is added to the one over next items.
+give the two views of one sequence like states. The loss is added to the one over next items; in it, all
+sequences of a batch count alike, whatever their weight in the other.
 """
 
 from __future__ import annotations
