@@ -12,6 +12,7 @@ from torch import Tensor
 from rsir.cli import main
 from rsir.data.batches import TrainingRows
 from rsir.data.sequences import Sequences
+from rsir.generate import GenerationConfig, generate
 from rsir.losses import softmax_loss
 from rsir.models import MODELS, ModelConfig, SequenceModel, build_model
 from rsir.models.base import Memory
@@ -111,6 +112,16 @@ class TestBackbone:
         branched = Memory.concat([memory.select(torch.tensor([1, 1])), memory.select(torch.tensor([0]))])
         state, _ = model.advance(torch.tensor([5, 6, 7]), branched)
         exact(state, model.encode_last(Ragged.from_lists([[2, 4, 5], [2, 4, 6], [1, 3, 7]])))
+
+    def test_rollouts_are_the_same_for_any_batch_and_read_anew(self, name: str) -> None:
+        model = made(shaped(name))
+        data = Sequences.observed(Ragged.from_lists([*HISTORIES, *([row, 3, 9] for row in range(V))]), V)
+        config = GenerationConfig(num_rollouts=3, max_rank=15, max_length=9)
+        rollouts = generate(model, data, config, seed=1, round_index=1, batch_size=5).events.tolists()
+        model.incremental = False
+        again = generate(model, data, config, seed=1, round_index=1, batch_size=64).events.tolists()
+        assert rollouts == again
+        assert max(map(len, rollouts)) > 2
 
     def test_the_same_seed_the_same_network(self, name: str) -> None:
         one, other = (made(shaped(name)).state_dict() for _ in range(2))
