@@ -1,7 +1,7 @@
 """Time and peak memory of each stage as the data grows, on random data; points as JSON lines.
 
     python benchmarks/growth.py            measures what is missing in results/growth.jsonl
-    python benchmarks/growth.py --plot     draws docs/growth.svg and prints the table of slopes
+    python benchmarks/growth.py --plot     draws docs/growth.svg, puts the slopes into docs/benchmarks.md
 
 Each point is measured in a process of its own, so that its peak memory is its own; a stopped run goes on
 where it was. Along each axis one size grows and the others stay. Rollouts end at the length of their source
@@ -14,6 +14,7 @@ import argparse
 import json
 import math
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -34,7 +35,8 @@ from rsir.evaluate import evaluate
 from rsir.generate import generate
 
 RESULTS = Path(__file__).parent / "results" / "growth.jsonl"
-PLOT = Path(__file__).parents[1] / "docs" / "growth.svg"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+PLOT = DOCUMENT.parent / "growth.svg"
 CENTRE = {"users": 2000, "items": 2000, "length": 10, "rollouts": 5}
 """Where the axes cross."""
 FEW = {"users": 500}
@@ -217,7 +219,11 @@ def main() -> None:
         print(json.dumps(ingest(sizes) if stage == "ingest" else measure(stage, sizes)))
     elif asked.plot:
         plot(read(asked.out), PLOT)
-        print(table(read(asked.out)))
+        made = f"<!-- growth -->\n\n{table(read(asked.out))}\n\n<!-- end of growth -->"
+        text = DOCUMENT.read_text()
+        DOCUMENT.write_text(
+            re.sub("<!-- growth -->.*<!-- end of growth -->", lambda _: made, text, flags=re.DOTALL)
+        )
     else:
         run(asked.out)
 

@@ -37,22 +37,28 @@ def times(value: float | None) -> str:
 
 
 def generation(found: dict[str, Any]) -> list[Row]:
-    more = found["four_times_the_rollouts"]
+    more = found["four_times_the_rollouts"] or {}
     return [
         ("rollouts equal to the exact loop, item for item", shown(found["equal_to_oracle"])),
         ("rollouts a second", shown(found["rollouts_per_second"])),
         ("steps a second; time a step", f"{shown(found['steps_per_second'])}; {us(found)}"),
+        ("seconds, wall (CPU)", f"{shown(found['seconds'])} ({shown(found['cpu_seconds'])})"),
         ("steps, distinct prefixes", f"{found['steps']:,}, {found['distinct_prefixes']:,}"),
         ("faster than the loop over rows, wall (CPU)", both(found, "row_loop")),
         ("faster than dense rollouts × items, wall (CPU)", both(found, "dense")),
-        (
-            "one plain fp32 product of all distinct prefixes, of our time",
-            share(found["matrix_rate_fraction"]),
-        ),
+        ("a plain fp32 product of all distinct prefixes, of our time (CPU)", of_matrix(found)),
         ("the same, of the time spent in scoring", share(found["matrix_rate_fraction_of_scoring"])),
-        (f"time for m {more_m(found)}", times(more["time_ratio"])),
+        (f"time for m {more_m(found)}, wall (CPU)", four(more)),
         ("peak memory", gib(found["peak_rss_bytes"])),
     ]
+
+
+def of_matrix(found: dict[str, Any]) -> str:
+    return f"{share(found['matrix_rate_fraction'])} ({share(found['cpu_matrix_rate_fraction'])})"
+
+
+def four(more: dict[str, Any]) -> str:
+    return f"{times(more.get('time_ratio'))} ({times(more.get('cpu_time_ratio'))})"
 
 
 def us(found: dict[str, Any]) -> str:
@@ -87,9 +93,10 @@ def training(found: dict[str, Any]) -> list[Row]:
         measured = "" if part >= 1 else f" (from {100 * part:.0f} % of a pass)"
         rows.append((f"{label}: seconds a pass, wall (CPU){measured}", wall_and_cpu(rival)))
         rows.append((f"faster than {label}, wall (CPU)", both(found, name)))
-        if rival.get("our_seconds_to_ndcg"):
+        ours = found.get("our_seconds_to_ndcg", {}).get(name)
+        if rival.get("ndcg@10") is not None:
             goal = f"seconds to the NDCG@10 {rival['ndcg@10']:.4f} of {label}, theirs and ours"
-            rows.append((goal, f"{shown(rival['seconds_to_ndcg'])}, {shown(rival['our_seconds_to_ndcg'])}"))
+            rows.append((goal, f"{shown(rival['seconds_to_ndcg'])}, {shown(ours)}"))
     return rows
 
 

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from rsir.bench.clock import Product, interleaved, peak_bytes, timed
 from rsir.bench.evaluation import ranks_by_sorting
 from rsir.bench.libraries import export
 from rsir.bench.plain import PlainSASRec, plain_batches, plain_pass
+from rsir.bench.race import race
 from rsir.bench.workload import random_sources
+from rsir.config import load_config
 from rsir.data.read import from_sequences
 from rsir.data.sequences import Sequences
 from rsir.data.splits import split
@@ -100,6 +103,23 @@ def test_what_the_libraries_train_on_is_the_training_part() -> None:
     assert first["item"].to_list() == [0, 1, 2, 3]
     assert first["part"].to_list() == ["train", "train", "train", "valid"]
     assert first["place"].to_list() == [0, 1, 2, 3]
+
+
+def test_the_race_ends_where_the_best_rival_is() -> None:
+    cut = split(from_sequences([[(u + t) % 12 for t in range(7)] for u in range(40)]))
+    config = load_config(overrides=["model.dim=8", "model.num_blocks=1", "training.warmup=0"])
+    rivals: dict[str, dict[str, Any]] = {
+        "weak": {"ndcg@10": 0.0, "seconds_to_ndcg": 1e6},
+        "unknown": {},
+    }
+    found = race(rivals, cut, config, 5, "cpu")
+    assert len(found["curve"]) == 1
+    assert found["our_seconds_to_ndcg"].keys() == {"weak"}
+    assert found["ndcg_speedup"]["weak"] > 1e3
+    given_up = race({"perfect": {"ndcg@10": 1.01, "seconds_to_ndcg": 1.0}}, cut, config, 3, "cpu")
+    assert len(given_up["curve"]) == 3
+    assert given_up["ndcg_speedup"] == {"perfect": None}
+    assert race({"unknown": {}}, cut, config, 3, "cpu") == {}
 
 
 def test_random_sources_have_the_size_asked_for() -> None:

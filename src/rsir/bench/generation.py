@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import cProfile
-import pstats
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +10,8 @@ from typing import Any
 
 import torch
 
-from rsir.bench.clock import Product, Timed, circumstances, figure, interleaved, peak_bytes
+from rsir.bench.clock import Product, Timed, circumstances, figure, interleaved, peak_bytes, timed
+from rsir.bench.profile import profile
 from rsir.bench.rollouts import Made, Task, dense, exact_scores, plain_scores, row_loop
 from rsir.bench.workload import Note, network, random_sources, sizes, train_for, untrained, workload
 from rsir.config import Config
@@ -39,6 +37,7 @@ class Effort:
         oracle_sources: sources compared item for item with the exact loop.
         row_loop_sources: sources the loop over rows is timed on.
         dense_sources: sources the dense program is timed on.
+        once: ours runs once only: no profile, no figure for four times the rollouts.
     """
 
     passes: int = 3
@@ -46,6 +45,7 @@ class Effort:
     oracle_sources: int = 40
     row_loop_sources: int = 600
     dense_sources: int = 3000
+    once: bool = False
 
 
 def measure_generation(
@@ -77,7 +77,7 @@ def measure_large(
     torch.set_num_threads(threads)
     config = load_config(None, overrides)
     data = random_sources(num_items, num_sources, 8, config.seed)
-    effort = Effort(0, 1, oracle_sources=3, row_loop_sources=20, dense_sources=20)
+    effort = Effort(0, 1, oracle_sources=3, row_loop_sources=20, dense_sources=20, once=True)
     model = untrained(config, num_items, device)
     found = compare(model, data, config, effort, device=device, note=lambda line: None)
     facts = {"name": "random sources, untrained model", **sizes(data)}
@@ -96,10 +96,10 @@ def compare(
     """Our generation and its rivals in turn, on the same model and sources."""
     ours = partial(_generate, model, data, config, device)
     note(f"generating {config.generation.num_rollouts} rollouts of {len(data):,} sources")
-    made = ours()
-    peak = peak_bytes()
-    note("scoring's share")
-    share, where = _profile(ours)
+    first = timed(ours)
+    made, peak = first.result, peak_bytes()
+    note("the profile")
+    share, where = (None, {}) if effort.once else profile(ours, "ask", "scorers")
     note(f"{effort.repeats} times in turn: ours, four times the rollouts, the rivals, a plain matrix product")
     chunk = max(1, min(512, _SCORES_AT_ONCE // model.num_items))
     tasks = {
@@ -107,14 +107,14 @@ def compare(
         for name, count in (("row_loop", effort.row_loop_sources), ("dense", effort.dense_sources))
     }
     product = Product(_BATCH, network(config).dim, min(_TILE, model.num_items), device=device)
+    more = partial(_generate, model, data, _with_rollouts(config, 4), device)
     acts: dict[str, Callable[[], Any]] = {
-        "ours": ours,
-        "more": partial(_generate, model, data, _with_rollouts(config, 4), device),
+        **({} if effort.once else {"ours": ours, "more": more}),
         "row_loop": partial(row_loop, plain_scores(model), tasks["row_loop"]),
         "dense": partial(dense, model, tasks["dense"]),
         "product": product,
     }
-    took = interleaved(acts, effort.repeats)
+    took = {"ours": first, **interleaved(acts, effort.repeats)}
     rivals = {name: _rival(took[name], task, made) for name, task in tasks.items()}
     note("the oracle")
     return {
@@ -131,11 +131,7 @@ def compare(
         **{f"speedup_vs_{name}": _speedup(took["ours"], rival) for name, rival in rivals.items()},
         **{f"cpu_speedup_vs_{name}": _cpu_speedup(took["ours"], rival) for name, rival in rivals.items()},
         **_matrix(model, took["ours"], product, took["product"], share),
-        "four_times_the_rollouts": {
-            **_speed(took["more"]),
-            "time_ratio": figure(took["more"].seconds / took["ours"].seconds),
-            "cpu_time_ratio": figure(took["more"].cpu_seconds / took["ours"].cpu_seconds),
-        },
+        "four_times_the_rollouts": None if effort.once else _growth(took["ours"], took["more"]),
         "rivals": rivals,
         "profile": where,
     }
@@ -166,6 +162,14 @@ def _speed(ours: Timed[Rollouts]) -> dict[str, Any]:
 
 def _speedup(ours: Timed[Rollouts], rival: dict[str, Any]) -> float:
     return figure(ours.result.steps / ours.seconds / rival["steps_per_second"])
+
+
+def _growth(ours: Timed[Rollouts], more: Timed[Rollouts]) -> dict[str, Any]:
+    return {
+        **_speed(more),
+        "time_ratio": figure(more.seconds / ours.seconds),
+        "cpu_time_ratio": figure(more.cpu_seconds / ours.cpu_seconds),
+    }
 
 
 def _cpu_speedup(ours: Timed[Rollouts], rival: dict[str, Any]) -> float:
@@ -219,29 +223,3 @@ def _matrix(
         "matrix_gflops": figure(product.rate(took) / 1e9),
         "matrix_shape": [rows, dim, columns],
     }
-
-
-def _profile(act: partial[Rollouts]) -> tuple[float | None, dict[str, float]]:
-    """The share of time spent in `PrefixScorer.ask`, and the functions that take most time of their own."""
-    profile = cProfile.Profile()
-    profile.runcall(act)
-    stats = pstats.Stats(profile).stats  # type: ignore[attr-defined]
-    total = sum(own for _, _, own, _, _ in stats.values())
-    asks = [most for (file, _, name), (_, _, _, most, _) in stats.items() if _is_ask(file, name)]
-    share = figure(min(1.0, max(asks) / total)) if asks else None
-    largest = sorted(stats.items(), key=lambda item: -item[1][2])[:12]
-    return share, {_label(place): figure(found[2] / total, 3) for place, found in largest}
-
-
-def _is_ask(file: str, name: str) -> bool:
-    return name == "ask" and file.endswith("scorers.py")
-
-
-def _label(place: tuple[str, int, str]) -> str:
-    """`module.function` of a place in a profile, `Tensor.method` or `torch.function` of what is built in."""
-    file, _, name = place
-    plain = name.strip("<>").removeprefix("built-in method ")
-    method = re.match(r"method '(\w+)' of '([\w.]+)' objects", plain)
-    if method:
-        return f"{method[2].split('.')[-1].removesuffix('Base')}.{method[1]}"
-    return plain if file == "~" else f"{Path(file).stem}.{plain}"

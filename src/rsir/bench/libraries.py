@@ -17,6 +17,24 @@ from rsir.config import Config
 from rsir.data.splits import Split
 from rsir.errors import ConfigError
 
+LIBRARIES = ("rectools", "recbole")
+
+
+def check_environments(folder: Path) -> None:
+    """Refuse a folder without the libraries' scripts and environments.
+
+    Raises:
+        ConfigError: names what is missing, and what to do.
+    """
+    for file in (file for name in LIBRARIES for file in _files(name, folder)):
+        if not file.exists():
+            raise ConfigError(f"{file} is missing: give the folder benchmarks/rivals, and call make rivals")
+
+
+def _files(name: str, folder: Path) -> tuple[Path, Path]:
+    """A library's script and the interpreter of its environment."""
+    return folder / f"{name}_sasrec.py", folder / ".venv" / name / "bin" / "python"
+
 
 def measure_library(
     name: str, folder: Path, split: Split, config: Config, epochs: int, share: float
@@ -32,13 +50,9 @@ def measure_library(
         share: of the batches of an epoch; times are divided by it.
 
     Raises:
-        ConfigError: if the script or its environment is missing.
         MeasurementError: if the script fails.
     """
-    python, script = folder / ".venv" / name / "bin" / "python", folder / f"{name}_sasrec.py"
-    for file in (script, python):
-        if not file.exists():
-            raise ConfigError(f"{file} is missing: give the folder benchmarks/rivals, and call make rivals")
+    script, python = _files(name, folder)
     with tempfile.TemporaryDirectory() as place:
         log = Path(place) / "log.csv"
         export(split).write_csv(log)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,15 @@ from typing import Any
 import torch
 
 from rsir.bench.clock import Product, Timed, circumstances, figure, interleaved, peak_bytes
-from rsir.bench.libraries import measure_library
+from rsir.bench.libraries import LIBRARIES, check_environments, measure_library
 from rsir.bench.plain import PlainSASRec, plain_pass
-from rsir.bench.workload import Note, Workload, network, random_sources, sizes, train_for, untrained, workload
+from rsir.bench.race import race
+from rsir.bench.workload import Note, network, random_sources, sizes, train_for, untrained, workload
 from rsir.config import Config
 from rsir.data.batches import TrainingRows
 from rsir.data.sequences import Sequences
 from rsir.devices import resolve_precision
-from rsir.evaluate import evaluate
-from rsir.models.base import SequenceModel
-from rsir.train import Fit, Look
+from rsir.train import Fit
 
 _ROWS = 512
 """Of the plain matrix products."""
@@ -65,15 +63,23 @@ def measure_training(
         libraries: the folder `benchmarks/rivals` with its environments; None leaves them out.
 
     Raises:
+        ConfigError: if an environment of a library is missing.
         DataError: if the log cannot be used.
         MeasurementError: if a library fails.
     """
+    if libraries is not None:
+        check_environments(libraries)
     work = workload(log, config)
     found = compare(work.split.train, config, effort, device=device, note=note)
     facts = {**circumstances("training", device), "data": work.facts(), **found}
-    return (
-        facts if libraries is None else _with_libraries(facts, work, config, effort, libraries, device, note)
-    )
+    if libraries is None:
+        return facts
+    for name in LIBRARIES:
+        note(f"{name}: {effort.epochs} epochs")
+        rival = measure_library(name, libraries, work.split, config, effort.epochs, effort.share)
+        _add(facts, name, rival)
+    note("ours until the libraries' validation NDCG@10 is reached")
+    return {**facts, **race(facts["rivals"], work.split, config, effort.most_passes, device)}
 
 
 def measure_large(
@@ -95,13 +101,13 @@ def compare(
     """Ours, the plain rival and plain matrix products in turn."""
     note(f"{effort.passes} times in turn: a pass of ours over {len(data):,} sequences, the plain rival")
     predictions = TrainingRows.build(data, network(config).max_length).num_predictions
-    first = _fit(data, config, 1, device) if effort.passes > 1 else None  # warms up
+    first = _fit(data, config, device) if effort.passes > 1 else None  # warms up
     peak = peak_bytes() if first else None
     products = {
         name: Product(_ROWS, network(config).dim, data.num_items, dtype=dtype, device=device)
         for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
     }
-    acts: dict[str, Callable[[], Any]] = {"ours": lambda: _fit(data, config, 1, device), **products}
+    acts: dict[str, Callable[[], Any]] = {"ours": lambda: _fit(data, config, device), **products}
     if effort.plain_batches != 0:
         acts["plain"] = _plain(data, config, effort.plain_batches, device)
     took = interleaved(acts, effort.passes)
@@ -134,26 +140,10 @@ def _add(found: dict[str, Any], name: str, rival: dict[str, Any]) -> None:
     found[f"cpu_speedup_vs_{name}"] = figure(rival["cpu_seconds_per_pass"] / found["cpu_seconds_per_pass"])
 
 
-def _fit(
-    data: Sequences,
-    config: Config,
-    passes: int,
-    device: torch.device | str,
-    *,
-    validate: Callable[[SequenceModel], dict[str, float]] | None = None,
-    progress: Callable[[Look], None] | None = None,
-) -> Fit:
+def _fit(data: Sequences, config: Config, device: torch.device | str) -> Fit:
+    """One pass of a fresh model."""
     model = untrained(config, data.num_items, device)
-    return train_for(
-        model,
-        data,
-        config.training,
-        passes,
-        seed=config.seed,
-        device=device,
-        validate=validate,
-        progress=progress,
-    )
+    return train_for(model, data, config.training, 1, seed=config.seed, device=device)
 
 
 def _matrix(
@@ -207,55 +197,3 @@ def _whole_pass(took: Timed[tuple[int, float]], predictions: int) -> dict[str, A
         "cpu_seconds_per_pass": figure(took.cpu_seconds * predictions / made),
         "loss": figure(loss),
     }
-
-
-def _with_libraries(
-    found: dict[str, Any],
-    work: Workload,
-    config: Config,
-    effort: Effort,
-    libraries: Path,
-    device: torch.device | str,
-    note: Note,
-) -> dict[str, Any]:
-    """The other libraries, one after another, and when ours reaches the NDCG that they end with."""
-    for name in ("rectools", "recbole"):
-        note(f"{name}: {effort.epochs} epochs")
-        rival = measure_library(name, libraries, work.split, config, effort.epochs, effort.share)
-        _add(found, name, rival)
-    goals = {name: rival.get("ndcg@10") for name, rival in found["rivals"].items()}
-    best = max((goal for goal in goals.values() if goal is not None), default=None)
-    if best is None:
-        return found
-    note("ours until their validation NDCG@10 is reached")
-    looks = _until(best, work, config, effort.most_passes, device)
-    curve = [{"seconds": figure(look.seconds), "ndcg@10": figure(look.value)} for look in looks]
-    for name, goal in goals.items():
-        if goal is not None:
-            reached = [look.seconds for look in looks if look.value >= goal]
-            spent = found["rivals"][name]["seconds_to_ndcg"]
-            ours = figure(reached[0]) if reached else None
-            found["rivals"][name] |= {"our_seconds_to_ndcg": ours}
-            found[f"ndcg_speedup_vs_{name}"] = figure(spent / ours) if ours else None
-    return {**found, "curve": curve}
-
-
-class _Reached(Exception):
-    """The figure is reached: no further pass."""
-
-
-def _until(goal: float, work: Workload, config: Config, most: int, device: torch.device | str) -> list[Look]:
-    """Our passes with validation until NDCG@10 reaches `goal`."""
-    counts, looks = work.split.train.item_counts(), list[Look]()
-
-    def validate(model: SequenceModel) -> dict[str, float]:
-        return evaluate(model, work.split.valid, counts, config.evaluation, with_lists=False).metrics
-
-    def watch(look: Look) -> None:
-        looks.append(look)
-        if look.value >= goal:
-            raise _Reached
-
-    with suppress(_Reached):
-        _fit(work.split.train, config, most, device, validate=validate, progress=watch)
-    return looks
