@@ -27,6 +27,10 @@ _BACKBONE = "sasrec"
 """The backbone where none is named."""
 
 
+ControlArm = Literal["updates", "duplicates", "unverified", "augmented"]
+"""What a round is held against: the same updates with nothing added, or with sequences of another making."""
+
+
 class RecursionConfig(Settings):
     """How rounds follow each other."""
 
@@ -38,8 +42,10 @@ class RecursionConfig(Settings):
     synthetic_weight: float = Field(
         1.0, gt=0, description="λ: weight of a synthetic sequence in the loss; observed ones have 1"
     )
-    control: bool = Field(
-        True, description="train a control beside: same start and updates, no synthetic data"
+    control: tuple[ControlArm, ...] = Field(
+        ("updates",),
+        description="arms trained beside, with the same start and updates: updates (nothing added), "
+        "duplicates, unverified, augmented (as many sequences of another making); false for none",
     )
     patience: int | None = Field(
         2, ge=1, description="rounds without a better validation figure before stopping; none = never"
@@ -47,6 +53,21 @@ class RecursionConfig(Settings):
     collapse: float | None = Field(
         0.2, gt=0, lt=1, description="stop when validation falls this share below the base; none = never"
     )
+
+    @field_validator("control", mode="before")
+    @classmethod
+    def _arms(cls, given: object) -> object:
+        """True is the matched control, False none; a text is a list with commas."""
+        if given is None or isinstance(given, bool):
+            return ("updates",) if given else ()
+        return tuple(name.strip() for name in given.split(",")) if isinstance(given, str) else given
+
+    @field_validator("control")
+    @classmethod
+    def _each_once(cls, arms: tuple[ControlArm, ...]) -> tuple[ControlArm, ...]:
+        if len(set(arms)) < len(arms):
+            raise ValueError("each arm can be named once")
+        return arms
 
 
 class Config(Settings):

@@ -22,15 +22,16 @@ import torch
 from torch import Tensor
 
 from rsir.acquire import acquisition_rule
-from rsir.config import Config
+from rsir.config import Config, ControlArm
 from rsir.data.interactions import Interactions
 from rsir.data.sequences import OBSERVED, Sequences
 from rsir.data.splits import Cases, Split
-from rsir.data.synthetic import from_frame, leakage, to_frame
+from rsir.data.synthetic import from_frame, leakage, sequences_frame, to_frame
 from rsir.data.truth import Truth
 from rsir.devices import peak_rss_bytes
 from rsir.errors import ModelError
 from rsir.evaluate import Evaluation, evaluate
+from rsir.evidence.controls import augmented, duplicates, unverified
 from rsir.evidence.fingerprint import data_fingerprint
 from rsir.evidence.significance import paired_bootstrap
 from rsir.files import write_json
@@ -97,8 +98,8 @@ def recurse(
             break
         data = Sequences.concat([data, synthetic])
         updates = run.train("rounds", k, data)["updates"]
-        if config.recursion.control:
-            run.train("control", k, split.train, budget=updates)
+        for arm in config.recursion.control:
+            run.train(folder_of(arm), k, run.control_data(arm, k, len(synthetic)), budget=updates)
         if found := run.stop_early(k):
             ending = found
             break
@@ -187,7 +188,7 @@ class _Recursion:
         record = {
             "round": k,
             "arm": arm,
-            "origin": "observed" if (data.round_index == OBSERVED).all() else "synthetic",
+            "origin": _origin(arm, data),
             "start": "warm" if warm else "cold",
             "data": data_facts(data),
             "sequences": len(data),
@@ -211,6 +212,30 @@ class _Recursion:
         )
         return record
 
+    def control_data(self, arm: ControlArm, k: int, count: int) -> Sequences:
+        """What a control arm is trained on in round k, where the round itself admitted `count` sequences."""
+        data = self.split.train
+        for j in range(1, k + 1) if arm != "updates" else ():
+            folder = self.store.arm(folder_of(arm), j)
+            if folder.generation() is None:
+                self._make_control(arm, j, data, count, folder)
+            data = Sequences.concat([data, from_frame(folder.frame("synthetic"), self.interactions, data)])
+        return data
+
+    def _make_control(self, arm: ControlArm, k: int, data: Sequences, count: int, folder: ArmFolder) -> None:
+        """Make a control arm's sequences for round k, and keep them as synthetic data is kept."""
+        started = time.perf_counter()
+        keys: dict[str, Any] = {"seed": self.config.seed, "round_index": k}
+        if arm == "unverified":
+            self.watch.stage("generate", folder_of(arm), k)
+            free = self.config.generation.model_copy(update={"max_rank": None})
+            rollouts = generate(self._model("rounds", k - 1), data, free, **keys, device=self.device)
+            made = unverified(rollouts, data, count, **keys)
+        else:
+            made = (duplicates if arm == "duplicates" else augmented)(self.split.train, count, **keys)
+        facts = {"round": k, "sequences": len(made), "seconds": time.perf_counter() - started}
+        folder.save_generation(facts, sequences_frame(made, self.interactions))
+
     def stop_early(self, k: int) -> Ending | None:
         """Whether validation says that further rounds are useless."""
         rules, values = self.config.recursion, self._validation()
@@ -228,8 +253,8 @@ class _Recursion:
         evaluations = {("rounds", 0): self._test("rounds", 0)}
         if chosen > 0:
             evaluations["rounds", chosen] = self._test("rounds", chosen)
-            if self.config.recursion.control:
-                evaluations["control", chosen] = self._test("control", chosen)
+            for name in map(folder_of, self.config.recursion.control):
+                evaluations[name, chosen] = self._test(name, chosen)
         outcome = {
             "stop_reason": ending.value,
             "advice": ADVICE[ending],
@@ -248,6 +273,8 @@ class _Recursion:
             return {}
         mine = evaluations["rounds", chosen]
         rivals = {"control": evaluations.get(("control", chosen)), "base": evaluations["rounds", 0]}
+        extra = {arm: evaluations.get((folder_of(arm), chosen)) for arm in self.config.recursion.control}
+        rivals |= {arm: found for arm, found in extra.items() if arm != "updates"}
         names = [f"{name}@{k}" for k in self.config.evaluation.cutoffs for name in ("ndcg", "recall")]
         return {
             rival: {
@@ -327,6 +354,21 @@ class _Recursion:
             self.interactions.users.ids_of(evaluation.user).alias("user"),
             self.interactions.items.ids_of(evaluation.target).alias("target"),
         )
+
+
+def folder_of(arm: ControlArm) -> str:
+    """Where a control arm is kept in the run directory.
+
+    >>> folder_of("updates"), folder_of("augmented")
+    ('control', 'controls/augmented')
+    """
+    return "control" if arm == "updates" else f"controls/{arm}"
+
+
+def _origin(arm: str, data: Sequences) -> str:
+    """Whether the data holds sequences that no user made; a duplicate is observed."""
+    observed = bool((data.round_index == OBSERVED).all())
+    return "observed" if observed or arm == folder_of("duplicates") else "synthetic"
 
 
 def data_facts(data: Sequences) -> dict[str, Any]:

@@ -146,6 +146,12 @@ class Run:
             "data": {key: facts[key] for key in ("users", "items", "events", "fingerprint")},
             "rounds": [self._round("rounds", k) for k in range(len(self.store.arms("rounds")))],
             "control": [self._round("control", k + 1) for k in range(len(self.store.arms("control")))],
+            "controls": {
+                name.removeprefix("controls/"): [
+                    self._round(name, k + 1) for k in range(len(self.store.arms(name)))
+                ]
+                for name in self.store.control_arms()
+            },
             "chosen_round": result.get("chosen_round"),
             "stop_reason": result.get("stop_reason"),
             "advice": result.get("advice"),

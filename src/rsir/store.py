@@ -5,6 +5,7 @@
     rounds/K/         round K: model.safetensors, model.json, round.json, training.jsonl,
                       valid.parquet, test.parquet, test.json, synthetic.parquet, generation.json
     control/K/        the control of round K, the same form
+    controls/NAME/K/  further controls, the same form
     metrics.jsonl     one line for each arm, round and split
     status.json       running or not, seconds, memory       log.jsonl      what happened when
     result.json       the outcome; written last
@@ -130,13 +131,17 @@ class RunStore:
         return Truth.load(folder) if folder.is_dir() else None
 
     def arm(self, arm: str, round_index: int) -> ArmFolder:
-        """Where round `round_index` of "rounds" or "control" is kept."""
+        """Where round `round_index` of "rounds", "control" or "controls/NAME" is kept."""
         return ArmFolder(self.folder / arm / str(round_index))
 
     def arms(self, arm: str) -> list[ArmFolder]:
         """The finished rounds of an arm, in order."""
         folders = sorted((self.folder / arm).glob("[0-9]*"), key=lambda path: int(path.name))
         return [ArmFolder(path) for path in folders if (path / "round.json").is_file()]
+
+    def control_arms(self) -> list[str]:
+        """The arms of further controls, "controls/NAME", by name."""
+        return [f"controls/{path.name}" for path in sorted((self.folder / "controls").glob("*"))]
 
     def result(self) -> dict[str, Any] | None:
         """The outcome, or None while the run is not finished."""
@@ -176,7 +181,7 @@ class RunStore:
     def write_metrics(self) -> None:
         """Write metrics.jsonl anew from the rounds that are done."""
         lines = []
-        for name in ("rounds", "control"):
+        for name in ("rounds", "control", *self.control_arms()):
             for folder in self.arms(name):
                 record, test = folder.record(), folder.test()
                 for part, metrics in (("valid", record["valid"]), ("test", test and test["metrics"])):

@@ -87,4 +87,5 @@ def watching(quiet: bool) -> Iterator[Watch]:
 
 
 def _arm(arm: str, k: int) -> str:
-    return "base" if k == 0 else f"{'round' if arm == 'rounds' else 'control of round'} {k}"
+    kind = "round" if arm == "rounds" else f"{arm.removeprefix('controls/')} of round"
+    return "base" if k == 0 else f"{kind} {k}"

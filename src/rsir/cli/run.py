@@ -35,6 +35,12 @@ def run_verb(
     resuming: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
     device: o.Device = "auto",
     no_control: Annotated[bool, typer.Option("--no-control", help="train no control beside")] = False,
+    controls: Annotated[
+        str | None,
+        typer.Option(
+            help="arms beside: updates, duplicates, unverified, augmented; with commas", show_default=False
+        ),
+    ] = None,
     user_column: o.UserColumn = None,
     item_column: o.ItemColumn = None,
     time_column: o.TimeColumn = None,
@@ -56,7 +62,7 @@ def run_verb(
     """
     flags = {
         "recursion.rounds": rounds,
-        "recursion.control": False if no_control else None,
+        "recursion.control": _control_arms(no_control, controls),
         "model.name": model,
         "seed": seed,
         "split.kind": split,
@@ -83,6 +89,17 @@ def run_verb(
         print_json(done.summary())
     else:
         print_summary(done, report)
+
+
+def _control_arms(none: bool, named: str | None) -> bool | str | None:
+    """What --no-control and --controls say; None if neither was given.
+
+    Raises:
+        ConfigError: if both were.
+    """
+    if none and named is not None:
+        raise ConfigError("--no-control and --controls exclude each other: leave one out")
+    return False if none else named
 
 
 def refuse_changes(folder: Path, log: Path | None, file: Path | None, given: list[str]) -> None:
@@ -126,11 +143,12 @@ def print_summary(done: Run, report: Path) -> None:
 
 
 def _rows(summary: dict[str, Any], names: list[str]) -> Iterator[list[object]]:
-    for arm in ("rounds", "control"):
-        for row in summary[arm]:
+    arms = {"round": summary["rounds"], "control": summary["control"], **summary["controls"]}
+    for arm, found in arms.items():
+        for row in found:
             k = row["round"]
-            label = "base" if k == 0 else f"{'round' if arm == 'rounds' else 'control'} {k}"
-            chosen = " *" if arm == "rounds" and k == summary["chosen_round"] else ""
+            label = "base" if k == 0 else f"{arm} {k}"
+            chosen = " *" if arm == "round" and k == summary["chosen_round"] else ""
             test = row["test"] or {}
             figures = [*(row["valid"].get(name) for name in names), *(test.get(name) for name in names)]
             yield [label + chosen, row["sequences"], row["admitted"], *figures, row["seconds"]]

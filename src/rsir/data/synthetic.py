@@ -48,8 +48,22 @@ def to_frame(rollouts: Rollouts, rows: Tensor, round_index: int, log: Interactio
     return pl.concat([head, lists], how="horizontal")
 
 
+def sequences_frame(made: Sequences, log: Interactions) -> pl.DataFrame:
+    """Sequences that are no rollouts, with external ids: `user`, `round`, `source`, `items`."""
+    along = pl.DataFrame({"row": made.events.row.numpy(), "items": log.items.ids_of(made.events.values)})
+    head = pl.DataFrame(
+        {
+            "user": log.users.ids_of(made.user),
+            "round": made.round_index.numpy(),
+            "source": made.source.numpy(),
+        }
+    )
+    lists = along.group_by("row", maintain_order=True).agg("items").drop("row")
+    return pl.concat([head, lists], how="horizontal")
+
+
 def from_frame(frame: pl.DataFrame, log: Interactions, data: Sequences) -> Sequences:
-    """What `to_frame` wrote, as sequences of the same catalogue as `data`."""
+    """What `to_frame` or `sequences_frame` wrote, as sequences of the same catalogue as `data`."""
     lengths = torch.from_numpy(frame["items"].list.len().cast(pl.Int64).to_numpy().copy())
     items = log.items.index_of(frame["items"].explode()) if len(frame) else lengths
     return Sequences(

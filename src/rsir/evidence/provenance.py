@@ -57,8 +57,22 @@ def prove(run: Run) -> Provenance:
         for arm, expected in (("rounds", data), ("control", train)):
             if run.store.arm(arm, k).done:
                 checks["training_data"] += _same_data(run, run.store.arm(arm, k), expected)
+    for arm in run.store.control_arms():
+        checks["training_data"] += _prove_control(run, arm, train)
     rows = torch.arange(len(train), len(data))
     return Provenance(data.select(rows), checks)
+
+
+def _prove_control(run: Run, arm: str, data: Sequences) -> int:
+    """A further control's data: the training split, and sequences whose users are their sources'."""
+    models, k = 0, 1
+    while (folder := run.store.arm(arm, k)).generation() is not None:
+        frame = folder.frame("synthetic")
+        made = from_frame(frame, run.interactions, data)
+        _refuse_strangers(run, k, made, frame, data, arm)
+        data, k = Sequences.concat([data, made]), k + 1
+        models += _same_data(run, folder, data) if folder.done else 0
+    return models
 
 
 def _generated(run: Run) -> Iterator[int]:
@@ -85,12 +99,14 @@ def _same_data(run: Run, folder: ArmFolder, expected: Sequences) -> int:
     return 1
 
 
-def _refuse_strangers(run: Run, k: int, made: Sequences, frame: pl.DataFrame, data: Sequences) -> None:
+def _refuse_strangers(
+    run: Run, k: int, made: Sequences, frame: pl.DataFrame, data: Sequences, arm: str = "rounds"
+) -> None:
     """Every sequence is of round k, of its source's user, starts in its source, and owns what it says."""
     for name, wrong in _strangers(run, k, made, frame, data):
         if bool(wrong.any()):
             row = int(wrong.nonzero()[0])
-            raise DataError(_failed(run, f"rounds/{k}/synthetic.parquet, row {row}", name))
+            raise DataError(_failed(run, f"{arm}/{k}/synthetic.parquet, row {row}", name))
 
 
 def _strangers(
@@ -100,6 +116,8 @@ def _strangers(
     yield f"the sequence is not of round {k}", made.round_index != k
     yield "its source is no row of the data before", (made.source < 0) | (made.source >= len(data))
     yield "its user is not its source's user", made.user != data.user[made.source]
+    if "own" not in frame.columns:
+        return  # a control's: an augmented sequence may begin anywhere in its source
     first = made.events.values[made.events.offsets[:-1]]
     if run.config.generation.starts == "first":
         start = data.events.values[data.events.offsets[made.source]]

@@ -36,7 +36,7 @@ def protocol_section(view: View) -> Section:
         ("repeated test targets", _of(facts["repeated_test_targets"], facts["test_cases"])),
         ("test events older than the newest training event", _older(facts)),
         ("selection", f"{label(view.config.monitor)} on all validation cases chooses updates and round"),
-        ("test split", "read once, at the end: for the base, the chosen round and its control"),
+        ("test split", "read once, at the end: for the base, the chosen round and its controls"),
         ("intervals", "paired bootstrap over users, 10,000 samples, 95 %, percentile"),
     ]
     warm = _warm(view)
@@ -110,6 +110,11 @@ def cost_section(view: View) -> Section:
         rows.append(_cost(f"round {arm.index}: train" if arm.index else "base: train", arm))
         if arm.index in view.control:
             rows.append(_cost(f"control {arm.index}: train", view.control[arm.index]))
+        rows += [
+            _cost(f"{name} {arm.index}: train", found[arm.index])
+            for name, found in view.controls.items()
+            if arm.index in found
+        ]
     total = (duration(view.status.get("seconds")), NONE, memory(view.status.get("peak_rss_bytes")))
     table = Table(
         ("stage", "time", "updates", "peak memory so far"),

@@ -64,6 +64,7 @@ class View:
         log: the lines of log.jsonl.
         rounds: finished rounds, the base first.
         control: finished controls by round.
+        controls: further controls (duplicates, unverified, augmented) by name and round.
         generations: generation.json by round, also of a round that is not trained yet.
     """
 
@@ -76,6 +77,7 @@ class View:
     log: tuple[dict[str, Any], ...]
     rounds: tuple[Arm, ...]
     control: dict[int, Arm]
+    controls: dict[str, dict[int, Arm]]
     generations: dict[int, dict[str, Any]]
 
     @classmethod
@@ -99,6 +101,10 @@ class View:
             log=_lines(store.folder / "log.jsonl"),
             rounds=tuple(_arm(folder) for folder in store.arms("rounds")),
             control={arm.index: arm for arm in controls},
+            controls={
+                name.removeprefix("controls/"): {arm.index: arm for arm in map(_arm, store.arms(name))}
+                for name in store.control_arms()
+            },
             generations=generations,
         )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from rsir.files import write_text
 from rsir.report.blocks import Document, Section
 from rsir.report.closing import cost_section, protocol_section, reproduce_section, settings_section
+from rsir.report.controls import controls_section
 from rsir.report.data import data_section, source_section
 from rsir.report.examples import examples_section
 from rsir.report.generation import acceptance_section, leakage_section
@@ -45,6 +46,7 @@ def compose(view: View) -> Document:
     """Everything a report says, the answer first."""
     sections: list[Section | None] = [
         outcome_section(view),
+        controls_section(view),
         curves_section(view),
         training_section(view),
         acceptance_section(view),
