@@ -1,4 +1,4 @@
-"""Verbs that weigh runs: `rsir compare`, `audit`."""
+"""Verbs that weigh runs: `rsir compare`, `audit`, `diagnose`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,20 @@ import typer
 
 from rsir.cli import options as o
 from rsir.cli.output import print_json, print_line, print_table
+from rsir.devices import resolve_device
 from rsir.evidence.audit import audit
 from rsir.evidence.compare import Sampling, compare_runs
+from rsir.evidence.diagnose import Effort, diagnose
 from rsir.report.comparison import check_comparison_suffix, comparison_answer, write_comparison
 from rsir.run import Run
+
+DATA = ("sequences", "density", "distinct_density", "approximate_entropy")
+MADE = (
+    "accepted_share", "length_drift", "popularity_drift", "mean_percentile", "coverage", "novelty",
+    "approximate_entropy",
+)  # fmt: skip
+THEORY = ("leakage", "weight", "error", "growth", "contraction", "breakdown_point")
+"""Columns of the tables of a diagnosis."""
 
 Runs = Annotated[
     list[Path],
@@ -126,3 +136,46 @@ def _print_audit(found: dict[str, Any]) -> None:
             "without a leak. neighbours: items the base ranks next to the target for the same user; "
             "far above these is what a leak looks like."
         )
+
+
+def diagnose_verb(
+    run: o.RunArgument,
+    rows: Annotated[int, typer.Option(min=1, help="sequences whose loss is differentiated")] = 128,
+    steps: Annotated[int, typer.Option(min=1, help="Lanczos steps")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="of all draws")] = 0,
+    device: o.Device = "auto",
+    as_json: o.Json = False,
+) -> None:
+    """Density, entropy, drift, sharpness and the error recursion of RUN, round by round."""
+    effort = Effort(rows=rows, steps=steps, seed=seed)
+    found = diagnose(Run.open(run), effort=effort, device=resolve_device(device))
+    print_json(found) if as_json else _print_diagnosis(found)
+
+
+def _print_diagnosis(found: dict[str, Any]) -> None:
+    rounds = found["rounds"]
+    _print_part("data", rounds, "data", DATA)
+    _print_part("what each round added", rounds, "synthetic", MADE)
+    print_line()
+    rows = (
+        [f"{name} {r['round']}", r[key]["largest_eigenvalue"], r[key]["loss"], *_changes(r[key])]
+        for r in rounds
+        for name, key in (("round", "model"), ("control", "control"))
+        if r[key]
+    )
+    heads = ["model", "largest eigenvalue", "loss", "along", "across", "ratio", "true error"]
+    print_table(heads, rows, title="sharpness on observed data, change along and across generated directions")
+    _print_part("error recursion (simulated users)", rounds, "theory", THEORY)
+
+
+def _print_part(title: str, rounds: list[dict[str, Any]], part: str, names: tuple[str, ...]) -> None:
+    """One table over the rounds that have the part."""
+    rows = [[r["round"], *(r[part][name] for name in names)] for r in rounds if r[part]]
+    if rows:
+        print_line()
+        print_table(["round", *(name.replace("_", " ") for name in names)], rows, title=title)
+
+
+def _changes(model: dict[str, Any]) -> list[Any]:
+    change = model["change"] or dict.fromkeys(("along", "across", "ratio"))
+    return [*change.values(), model.get("error")]
