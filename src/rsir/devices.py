@@ -32,14 +32,17 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def resolve_precision(name: str, device: torch.device | str) -> str:
-    """What "auto" is: "bfloat16" where the device multiplies it natively, else "float32"."""
+    """What "auto" is: "bfloat16" where the device multiplies matrices of it faster, else "float32".
+
+    On a CPU that takes AMX tiles; with AVX-512 alone the training loss was measured 1.3 to 1.6 times
+    slower in bfloat16.
+    """
     if name != "auto":
         return name
     if torch.device(device).type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        tests = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        native = any(getattr(torch.cpu, test, lambda: False)() for test in tests)
+        native = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
     return "bfloat16" if native else "float32"
 
 

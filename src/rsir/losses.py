@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from rsir.devices import resolve_precision
 from rsir.settings import Settings
 
-_TILE_BYTES = {"cpu": 16 << 20, "cuda": 512 << 20}
+_TILE_BYTES = {"cpu": 8 << 20, "cuda": 512 << 20}
 
 
 class LossConfig(Settings):
@@ -127,10 +127,11 @@ class _Goal:
 
     def subtract(self, grad: Tensor, part: slice, belief: Tensor | None) -> None:
         """Take the weighted target distribution from weighted probabilities."""
-        hard, targets = self.hard[part, None], self.target[part, None]
+        hard = self.hard[part]
         if self.smoothing:
-            grad.sub_((hard * (self.smoothing / grad.shape[1])).to(self.dtype))
-        grad.scatter_add_(1, targets, (hard * (self.smoothing - 1)).to(self.dtype))
+            grad.sub_((hard[:, None] * (self.smoothing / grad.shape[1])).to(self.dtype))
+        at_target = (torch.arange(len(hard), device=hard.device), self.target[part])
+        grad.index_put_(at_target, (hard * (self.smoothing - 1)).to(self.dtype), accumulate=True)
         if belief is not None:
             grad.sub_(belief)
 
