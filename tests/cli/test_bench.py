@@ -63,6 +63,7 @@ def test_one_object_with_figures_rivals_and_ratios(
     assert found["benchmark"] == stage
     assert found["data"]["name"] == "log.csv"
     assert found["data"]["items"] == 23
+    assert 0 < sum(found["profile"].values()) <= 1.001
     figures = [
         value for name, value in found.items() if name in FIGURES[stage] and not isinstance(value, dict)
     ]

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from rsir.bench.clock import Product, circumstances, figure, interleaved, peak_bytes
+from rsir.bench.profile import profile
 from rsir.bench.workload import Note, network, train_for, untrained, workload
 from rsir.config import Config
 from rsir.data.splits import Cases
-from rsir.evaluate import evaluate
+from rsir.evaluate import Evaluation, evaluate
 from rsir.models.base import SequenceModel
 
 _BATCH = 256
@@ -54,10 +55,14 @@ def measure_evaluation(
     note(f"ranks of {len(cases):,} cases among {train.num_items:,} items")
     some = _first(cases, effort.sorted_cases)
     product = Product(_BATCH, network(config).dim, train.num_items, device=device)
-    evaluate(model, cases, counts, config.evaluation, with_lists=False)
+
+    def ranked() -> Evaluation:
+        return evaluate(model, cases, counts, config.evaluation, with_lists=False)
+
+    _, where = profile(ranked, "evaluate", "evaluate")
     peak = peak_bytes()
     acts: dict[str, Callable[[], Any]] = {
-        "ours": lambda: evaluate(model, cases, counts, config.evaluation, with_lists=False),
+        "ours": ranked,
         "lists": lambda: evaluate(model, cases, counts, config.evaluation),
         "sorting": lambda: ranks_by_sorting(model, some, config.evaluation.seen == "allow"),
         "product": product,
@@ -88,6 +93,7 @@ def measure_evaluation(
             }
         },
         "speedup_vs_sorting": figure(each * len(cases) / ours.seconds),
+        "profile": where,
     }
 
 

@@ -12,6 +12,7 @@ import torch
 from rsir.bench.clock import Product, Timed, circumstances, figure, interleaved, peak_bytes
 from rsir.bench.libraries import LIBRARIES, check_environments, measure_library
 from rsir.bench.plain import PlainSASRec, plain_pass
+from rsir.bench.profile import profile
 from rsir.bench.race import race
 from rsir.bench.workload import Note, network, random_sources, sizes, train_for, untrained, workload
 from rsir.config import Config
@@ -101,8 +102,8 @@ def compare(
     """Ours, the plain rival and plain matrix products in turn."""
     note(f"{effort.passes} times in turn: a pass of ours over {len(data):,} sequences, the plain rival")
     predictions = TrainingRows.build(data, network(config).max_length).num_predictions
-    first = _fit(data, config, device) if effort.passes > 1 else None  # warms up
-    peak = peak_bytes() if first else None
+    _, where = profile(lambda: _fit(data, config, device), "fit", "train") if effort.passes > 1 else (1, {})
+    peak = peak_bytes()
     products = {
         name: Product(_ROWS, network(config).dim, data.num_items, dtype=dtype, device=device)
         for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
@@ -123,10 +124,11 @@ def compare(
         "cpu_seconds_per_pass": figure(ours.cpu_seconds),
         "predictions": predictions,
         "predictions_per_second": figure(predictions / ours.seconds),
-        "peak_rss_bytes": peak or peak_bytes(),
+        "peak_rss_bytes": peak if where else peak_bytes(),
         "loss": figure(ours.result.looks[-1].loss),
         **_matrix(config, data.num_items, predictions, ours, products, took),
         "rivals": {},
+        "profile": where,
     }
     if "plain" in took:
         _add(found, "plain", _whole_pass(took["plain"], predictions))
