@@ -57,14 +57,8 @@ def file_name() -> str:
 
 def measure(words: list[str], threads: int | None) -> dict[str, Any]:
     told = [*words, *(["--threads", str(threads)] if threads and words[0] != "ingest" else []), "--json"]
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; from rsir.cli import main; sys.exit(main())",
-        "bench",
-        *told,
-    ]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    rsir = str(Path(sys.executable).with_name("rsir"))
+    done = subprocess.run([rsir, "bench", *told], stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(done.returncode)
     return json.loads(done.stdout)
