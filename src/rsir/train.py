@@ -185,8 +185,8 @@ def _check_teacher(teacher: SequenceModel, pupil: SequenceModel, config: Trainin
         raise ConfigError(f"training.loss is {config.loss!r}; a teacher's distribution needs 'softmax'")
     if teacher.num_items != pupil.num_items or teacher.max_length < pupil.max_length:
         raise ConfigError(
-            f"the teacher ranks {teacher.num_items} items after {teacher.max_length} events at most, the model "
-            f"{pupil.num_items} after {pupil.max_length}: give one of the same catalogue that reads no less"
+            f"the teacher ranks {teacher.num_items} items after {teacher.max_length} events at most, the "
+            f"model {pupil.num_items} after {pupil.max_length}: give one of that catalogue that reads no less"
         )
 
 
