@@ -21,7 +21,8 @@ class HFTransformer(SequenceModel):
         shape = {"n_embd": config.dim, "n_layer": config.num_blocks, "n_positions": config.max_length}
         shape["n_head"] = config.options.get("num_heads", 2)
         rates = {"resid_pdrop": config.dropout, "embd_pdrop": config.dropout, "attn_pdrop": 0.0}
-        self.network = GPT2Model(GPT2Config(vocab_size=num_items, use_cache=False, **shape, **rates))
+        tokens = {"vocab_size": num_items, "bos_token_id": None, "eos_token_id": None}
+        self.network = GPT2Model(GPT2Config(use_cache=False, **tokens, **shape, **rates))
 
     def encode(self, histories: Ragged) -> Tensor:
         """The state after every event; (N, D)."""
