@@ -9,6 +9,7 @@ from rsir.data.batches import TrainingRows
 from rsir.data.sequences import Sequences
 from rsir.models.cl4srec import CL4SRec, CL4SRecConfig
 from rsir.models.contrast import Views, info_nce
+from rsir.models.fearec import FEARec, FEARecConfig
 from rsir.ragged import Ragged
 
 MASK = 10**6
@@ -86,3 +87,20 @@ def test_pulling_views_together_is_learnt() -> None:
     assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
     still = CL4SRec(50, CL4SRecConfig(dim=8, contrast=0.0))
     assert still.auxiliary_loss(batch, torch.Generator()) is None
+
+
+def test_fearec_compares_two_dropout_views_and_their_spectra() -> None:
+    data = Sequences.observed(Ragged.from_lists([[i, i + 1, i + 2] for i in range(8)]), 50)
+    batch = next(TrainingRows.build(data, 10).epoch(0, 0, 8, "cpu"))
+
+    def loss(**given: float) -> float | None:
+        torch.manual_seed(0)
+        model = FEARec(50, FEARecConfig(dim=8, init_std=0.3, **given)).train()
+        found = model.auxiliary_loss(batch, torch.Generator())
+        return None if found is None else float(found.detach())
+
+    assert loss() is None
+    assert loss(spectral=1.0, dropout=0.0) == 0.0  # without dropout the views are one
+    spectral, both = loss(spectral=1.0, dropout=0.3), loss(spectral=1.0, contrast=1.0, dropout=0.3)
+    assert spectral is not None and both is not None
+    assert 0 < spectral < both

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from rsir.models.bsarec import BSARecConfig
-from rsir.models.fearec import ramp
-from rsir.models.filters import CausalFilter, band_kernel
+from rsir.models.filters import CausalFilter, band_kernel, ramp
 
 
 @pytest.mark.parametrize("length", [8, 9])

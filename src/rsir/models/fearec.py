@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from rsir.data.batches import Batch
 from rsir.models.contrast import info_nce
-from rsir.models.filters import CausalFilter, band_kernel
+from rsir.models.filters import CausalFilter, band_kernel, ramp
 from rsir.models.layers import DistanceBias, append, distances, linear, padded
 from rsir.models.stack import HeadsConfig, Layer, Residual, Stack
 from rsir.ragged import Ragged
@@ -65,18 +65,6 @@ class FEARec(Stack):
         spectra = torch.fft.rfft(one, norm="ortho") - torch.fft.rfft(other, norm="ortho")
         loss = config.contrast * info_nce(one, other, config.temperature)
         return loss + config.spectral * torch.view_as_real(spectra).abs().mean()
-
-
-def ramp(number: int, num_layers: int, share: float, num_frequencies: int) -> tuple[int, int]:
-    """The band of layer `number`, first and stop; the top of the spectrum first, the bottom last.
-
-    >>> [ramp(number, 3, 0.5, 10) for number in range(3)]
-    [(5, 10), (2, 7), (0, 5)]
-    """
-    width = max(1, round(share * num_frequencies))
-    steps = max(1, num_layers - 1)
-    first = (num_frequencies - width) * (steps - number) // steps if num_layers > 1 else 0
-    return first, first + width
 
 
 class _Mixer(Layer):

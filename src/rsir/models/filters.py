@@ -34,6 +34,20 @@ def band_kernel(first: int, stop: int, length: int) -> Tensor:
     return torch.fft.irfft(kept.to(torch.complex128), n=length).float()
 
 
+def ramp(number: int, num_layers: int, share: float, num_frequencies: int) -> tuple[int, int]:
+    """The band of layer `number`, first and stop; the top of the spectrum first, the bottom last.
+
+    The frequency ramp of FEARec (Du et al., SIGIR 2023): bands of one width, evenly placed.
+
+    >>> [ramp(number, 3, 0.5, 10) for number in range(3)]
+    [(5, 10), (2, 7), (0, 5)]
+    """
+    width = max(1, round(share * num_frequencies))
+    steps = max(1, num_layers - 1)
+    first = (num_frequencies - width) * (steps - number) // steps if num_layers > 1 else 0
+    return first, first + width
+
+
 class CausalFilter(nn.Module):
     """y_t = Σ_{j ≤ t} g_j x_{t−j} with a fixed kernel g; see the head of the file."""
 
