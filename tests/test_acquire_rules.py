@@ -15,10 +15,11 @@ from rsir.acquire.balanced import popularity_percentiles, strata
 from rsir.acquire.disagreement import bins_by_rank
 from rsir.acquire.uncertainty import disagreement, target_bald
 from rsir.cli import main
+from rsir.config import load_config
 from rsir.data.rollouts import Rollouts
 from rsir.data.sequences import Sequences
 from rsir.errors import ConfigError
-from rsir.models import SASRec, SASRecConfig
+from rsir.models import MODELS, SASRec, SASRecConfig, build_model
 from rsir.models.base import SequenceModel
 from rsir.ragged import Ragged
 from rsir.rng import hash_scalar
@@ -76,6 +77,17 @@ def test_the_same_seed_the_same_scores_whatever_ran_before() -> None:
     assert torch.equal(one, disagreement(model, rows, passes=4, seed=3))
     assert not torch.equal(one, disagreement(model, rows, passes=4, seed=4))
     assert bool((one > 0).all())
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_backbone_can_disagree(name: str) -> None:
+    """Its dropout is seen on a network without storage too, as at the door of a run."""
+    config = load_config(overrides=[f"model.name={name}", "model.dim=8"]).model
+    with torch.device("meta"):
+        rule = acquisition_rule(AcquisitionConfig(rule="disagreement"), model=build_model(config, V))
+    assert isinstance(rule, Disagreement)
+    rows = Ragged.from_lists([[hash_scalar(r, t) % V for t in range(2 + r % 5)] for r in range(40)])
+    assert bool((disagreement(build_model(config, V), rows, passes=4, seed=3) > 0).all())
 
 
 def test_long_sequences_count_by_what_the_model_can_read() -> None:

@@ -238,6 +238,21 @@ def test_simulated_users_of_another_seed_are_other_users(tmp_path: Path) -> None
         compare_runs([tmp_path / "0", tmp_path / "1"])
 
 
+def test_three_arms_on_one_page(runs: Path) -> None:
+    """Arms whose names differ in a digit still have parts of their own."""
+    third = Path(shutil.copytree(runs / "two-3", runs / "two-5"))
+    change(third, "synthetic_weight = 0.5", "synthetic_weight = 0.25")
+    folders = [str(runs / "one-3"), str(runs / "two-3"), str(third)]
+    page = runs / "page.html"
+    assert (
+        main(["compare", *folders, "--round", "1", "--split", "valid", "--samples", "99", "--out", str(page)])
+        == 0
+    )
+    ids = re.findall(r'\bid="([^"]+)"', page.read_text())
+    assert len(ids) == len(set(ids)) > 20
+    assert page.read_text().count("Where differences fall: two-") == 4, "headings and links"
+
+
 def keys(value: Any) -> set[str]:
     if isinstance(value, list):
         return set().union(*map(keys, value))

@@ -46,7 +46,7 @@ from rsir.evidence.sharpness import (
     loss_along,
     next_item_loss,
 )
-from rsir.models import SASRec, SASRecConfig
+from rsir.models import MODELS, SASRec, SASRecConfig, build_model
 from rsir.models.base import SequenceModel
 from rsir.ragged import Ragged
 from rsir.rng import uniform_scalar
@@ -193,6 +193,13 @@ def test_directions_have_the_norms_of_the_filters(small: tuple[SASRec, Sequences
     assert curves[0][1] == curves[1][1]
     assert curves[0][0] != curves[0][2]
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_backbone_has_second_derivatives(name: str, small: tuple[SASRec, Sequences]) -> None:
+    torch.manual_seed(0)
+    model = build_model(load_config(overrides=[f"model.name={name}", "model.dim=8"]).model, 6)
+    assert largest_eigenvalue(model, small[1], rows=4, steps=3) > 0
 
 
 # Along and across.

@@ -68,10 +68,15 @@ def sort_into_arms(folders: Sequence[str | Path]) -> list[Arm]:
             else:
                 same.append(store)
         groups = [runs for _, runs in found]
-    return _named([_arm(runs) for runs in groups])
+    return _named([arm_of(runs) for runs in groups])
 
 
-def _arm(runs: list[RunStore]) -> Arm:
+def arm_of(runs: Sequence[RunStore]) -> Arm:
+    """Runs of one configuration as an arm.
+
+    Raises:
+        DataError: if two have the same seed.
+    """
     runs = sorted(runs, key=lambda store: store.config.seed)
     for one, two in zip(runs, runs[1:], strict=False):
         if one.config.seed == two.config.seed:

@@ -20,6 +20,7 @@ from rsir.errors import ConfigError
 from rsir.evaluate import BUCKETS
 from rsir.evidence.arms import (
     Arm,
+    arm_of,
     differing_settings,
     refuse_different,
     refuse_unpaired,
@@ -108,10 +109,7 @@ def _one_arm(folders: Sequence[str | Path]) -> Arm:
                 f"--within takes runs that differ in their seed alone: {name} is {different[name][0]!r} in "
                 f"{first.name} and {different[name][1]!r} in {arm.name}"
             )
-    if not more:
-        return first
-    runs = sorted((first.runs[0], *(arm.runs[0] for arm in more)), key=lambda run: run.config.seed)
-    return Arm(first.name, tuple(runs))
+    return arm_of([first.runs[0], *(arm.runs[0] for arm in more)])
 
 
 def _between(arms: list[Arm], which: str, part: Part) -> list[tuple[Side, Side]]:

@@ -54,11 +54,17 @@ def compose_comparison(compared: dict[str, Any]) -> Document:
     part = PARTS[protocol["part"]]
     users = next(iter(compared["metrics"].values()))["users"]
     return Document(
-        title=" against ".join(_sides(compared["comparisons"][0])),
+        title=_title(compared),
         subtitle=f"{runs} runs · {part} · {count(users)} users · data {protocol['fingerprint'][:12]}",
         answer=comparison_answer(compared),
         sections=tuple(sections),
     )
+
+
+def _title(compared: dict[str, Any]) -> str:
+    """The first comparison; within one arm, with its name."""
+    first = " against ".join(_sides(compared["comparisons"][0]))
+    return f"{compared['arms'][0]['name']}: {first}" if compared["protocol"]["within"] else first
 
 
 def comparison_answer(compared: dict[str, Any]) -> Answer:

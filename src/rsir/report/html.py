@@ -57,7 +57,7 @@ def to_html(document: Document) -> str:
 
 
 def _anchor(title: str) -> str:
-    return re.sub(r"[^a-z]+", "-", title.lower())
+    return re.sub(r"[^a-z0-9]+", "-", title.lower())
 
 
 def _answer(answer: Answer) -> str:
