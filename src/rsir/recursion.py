@@ -2,7 +2,7 @@
 
 RSIR §1 (arXiv 2602.15659). Generation and acquisition are handed the training sequences and
 what was generated from them, nothing else. Validation chooses the round; the test split is read
-once, at the end, for the base, the chosen round and its control.
+once, at the end, for the base, the chosen round and its controls.
 
 Every stage is kept in the run directory when it is done and taken from there when it is
 asked for again, so a run that was stopped goes on with the same numbers.
@@ -10,7 +10,6 @@ asked for again, so a run that was stopped goes on with the same numbers.
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import asdict
 from enum import StrEnum
@@ -31,9 +30,8 @@ from rsir.data.truth import Truth
 from rsir.devices import peak_rss_bytes
 from rsir.errors import ModelError
 from rsir.evaluate import Evaluation, evaluate
-from rsir.evidence.controls import augmented, duplicates, unverified
-from rsir.evidence.fingerprint import data_fingerprint
-from rsir.evidence.significance import paired_bootstrap
+from rsir.evidence.controls import augmented, duplicates, folder_of, origin_of, unverified
+from rsir.evidence.outcome import compare_models, data_facts
 from rsir.files import write_json
 from rsir.generate import generate
 from rsir.models import build_model, describe_model
@@ -188,7 +186,7 @@ class _Recursion:
         record = {
             "round": k,
             "arm": arm,
-            "origin": _origin(arm, data),
+            "origin": origin_of(arm, data),
             "start": "warm" if warm else "cold",
             "data": data_facts(data),
             "sequences": len(data),
@@ -260,32 +258,12 @@ class _Recursion:
             "advice": ADVICE[ending],
             "chosen_round": chosen,
             "monitor": self.config.monitor,
-            "comparison": self._compare(evaluations, chosen),
+            "comparison": compare_models(evaluations, chosen, self.config),
         }
         self.store.write_metrics()
         write_json(self.store.folder / "result.json", outcome)
         self.store.log("finished", stop_reason=ending.value, chosen_round=chosen)
         return outcome
-
-    def _compare(self, evaluations: dict[tuple[str, int], Evaluation], chosen: int) -> dict[str, Any]:
-        """The chosen round against its control and against the base, paired over users."""
-        if chosen == 0:
-            return {}
-        mine = evaluations["rounds", chosen]
-        rivals = {"control": evaluations.get(("control", chosen)), "base": evaluations["rounds", 0]}
-        extra = {arm: evaluations.get((folder_of(arm), chosen)) for arm in self.config.recursion.control}
-        rivals |= {arm: found for arm, found in extra.items() if arm != "updates"}
-        names = [f"{name}@{k}" for k in self.config.evaluation.cutoffs for name in ("ndcg", "recall")]
-        return {
-            rival: {
-                name: _finite(
-                    asdict(paired_bootstrap(other.values(name), mine.values(name), seed=self.config.seed))
-                )
-                for name in names
-            }
-            for rival, other in rivals.items()
-            if other is not None
-        }
 
     def _test(self, arm: str, k: int) -> Evaluation:
         """Read the test split with one model, and keep the figures."""
@@ -354,45 +332,6 @@ class _Recursion:
             self.interactions.users.ids_of(evaluation.user).alias("user"),
             self.interactions.items.ids_of(evaluation.target).alias("target"),
         )
-
-
-def folder_of(arm: ControlArm) -> str:
-    """Where a control arm is kept in the run directory.
-
-    >>> folder_of("updates"), folder_of("augmented")
-    ('control', 'controls/augmented')
-    """
-    return "control" if arm == "updates" else f"controls/{arm}"
-
-
-def _origin(arm: str, data: Sequences) -> str:
-    """Whether the data holds sequences that no user made; a duplicate is observed."""
-    observed = bool((data.round_index == OBSERVED).all())
-    return "observed" if observed or arm == folder_of("duplicates") else "synthetic"
-
-
-def data_facts(data: Sequences) -> dict[str, Any]:
-    """Size and shape of training data, for the curves by round."""
-    lengths = data.events.lengths
-    users = int(data.user.unique().numel())
-    return {
-        "sequences": len(data),
-        "synthetic": int((data.round_index != OBSERVED).sum()),
-        "events": data.num_events,
-        "users": users,
-        "density": data.num_events / (users * data.num_items),
-        "mean_length": float(lengths.double().mean()),
-        "median_length": float(lengths.double().median()),
-        "items_seen": int((data.item_counts() > 0).sum()),
-        "fingerprint": data_fingerprint(data),
-    }
-
-
-def _finite(value: Any) -> Any:
-    """None for what is undefined, such as a gain relative to 0: JSON has no NaN."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _name(arm: str, k: int) -> str:

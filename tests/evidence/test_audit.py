@@ -232,7 +232,7 @@ def test_counts_equal_a_plain_count() -> None:
 
 
 def test_a_leak_stands_out_against_chance_and_neighbours() -> None:
-    near = neighbours(Flat(), CASES, TRAIN)
+    near = neighbours(Flat(), CASES)
     popularity = torch.ones(V, dtype=torch.int64)
     for made, leaked in ((LEAKED, True), (HONEST, False)):
         lookups = {"transitions": held_transitions(made, CASES, TRAIN), "items": held_items(made, TRAIN)}
@@ -251,7 +251,7 @@ def test_a_leak_stands_out_against_chance_and_neighbours() -> None:
 
 
 def test_neighbours_are_next_in_rank_and_novel() -> None:
-    near = neighbours(Flat(), CASES, TRAIN)
+    near = neighbours(Flat(), CASES)
     for (above, below), target, row in zip(near.tolist(), CASES.target.tolist(), HISTORIES, strict=True):
         assert above == max(item for item in range(target) if item not in row)
         assert below == (min((i for i in range(target + 1, V) if i not in row), default=-1))

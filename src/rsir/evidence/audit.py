@@ -61,7 +61,7 @@ def _counts(
         "items": held_items(synthetic, cut.train),
     }
     options = {"permutations": permutations, "seed": seed}
-    near = neighbours(model, cases, cut.train)
+    near = neighbours(model, cases)
     references = {
         "chance": against_chance(lookups, cases, cut.train.item_counts(), **options),
         "neighbours": against_neighbours(lookups, cases, near, **options),

@@ -19,14 +19,30 @@ import torch
 from torch import Tensor
 
 from rsir.acquire import RetainAll
+from rsir.config import ControlArm
 from rsir.data.rollouts import Rollouts
-from rsir.data.sequences import Sequences
+from rsir.data.sequences import OBSERVED, Sequences
 from rsir.errors import DataError
 from rsir.ragged import Ragged
 from rsir.rng import permutation, uniform
 
 CROPPED, REORDERED = 0.6, 0.5
 """Share of a sequence that a crop keeps, and that a reordering shuffles (values of CL4SRec's range)."""
+
+
+def folder_of(arm: ControlArm) -> str:
+    """Where a control arm is kept in the run directory.
+
+    >>> folder_of("updates"), folder_of("augmented")
+    ('control', 'controls/augmented')
+    """
+    return "control" if arm == "updates" else f"controls/{arm}"
+
+
+def origin_of(arm: str, data: Sequences) -> str:
+    """Whether the data holds sequences that no user made; a duplicate is observed."""
+    observed = bool((data.round_index == OBSERVED).all())
+    return "observed" if observed or arm == folder_of("duplicates") else "synthetic"
 
 
 def duplicates(train: Sequences, count: int, *, seed: int, round_index: int) -> Sequences:

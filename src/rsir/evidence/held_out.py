@@ -164,18 +164,16 @@ def _summary(observed: int, drawn: Tensor) -> Record:
 
 
 @torch.no_grad()
-def neighbours(model: Recommender, cases: Cases, train: Sequences, batch: int = 256) -> Tensor:
-    """The novel items ranked just above and just below each held-out item; int64 (N, 2), −1 for none."""
-    known, parts = Lookup.of(train.user[train.events.row], train.events.values, train.num_items), []
-    item = torch.arange(train.num_items)
+def neighbours(model: Recommender, cases: Cases, batch: int = 256) -> Tensor:
+    """The items outside the history ranked just above and below the held-out one; int64 (N, 2), −1: none."""
+    parts = []
     for row in torch.arange(len(cases)).split(batch):
         histories, target = cases.histories.select(row), cases.target[row, None]
-        scores = model.score(histories).double().cpu()
+        scores = model.score(histories).float().cpu()
         own = scores.gather(1, target)
-        out = known(cases.user[row, None], item) > 0
-        out[histories.row, histories.values] = True
-        above = scores.masked_fill(out | (scores <= own), torch.inf).min(1)
-        below = scores.masked_fill(out | (scores >= own), -torch.inf).max(1)
+        scores[histories.row, histories.values] = torch.nan  # neither above nor below
+        above = torch.where(scores > own, scores, torch.inf).min(1)
+        below = torch.where(scores < own, scores, -torch.inf).max(1)
         pairs = [side.indices.masked_fill(side.values.isinf(), -1) for side in (above, below)]
         parts.append(torch.stack(pairs, 1))
     return torch.cat(parts)
