@@ -45,7 +45,7 @@ class _Recurrent(Layer):
         super().__init__()
         hidden = config.dim * config.hidden_factor
         self.norm, self.unit = nn.LayerNorm(config.dim), nn.GRU(config.dim, hidden)
-        self.out, self.dropout = linear(hidden, config.dim), Dropout(config.dropout)
+        self.out, self.dropout = linear(hidden, config.dim, config.init_std), Dropout(config.dropout)
 
     def forward(self, x: Tensor, histories: Ragged) -> Tensor:
         """Events (N, D) to (N, D)."""

@@ -44,7 +44,8 @@ class _Unit(Layer):
         dim = config.dim
         self.num_heads = config.num_heads
         self.norm, self.norm_mixed = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.uqkv, self.out = linear(dim, 4 * dim), linear(dim, dim)
+        # what a layer adds begins as small as item vectors: else it drowns the items (docs/log.md)
+        self.uqkv, self.out = linear(dim, 4 * dim), linear(dim, dim, config.init_std)
         self.bias = DistanceBias(config.max_length, config.num_heads)
         self.attention_dropout, self.dropout = Dropout(config.attention_dropout), Dropout(config.dropout)
 

@@ -51,7 +51,8 @@ class _Selective(Layer):
         super().__init__()
         channels, states = config.dim * config.expand, config.num_states
         self.rank, self.states = math.ceil(config.dim / 16), states
-        self.widen, self.narrow = linear(config.dim, 2 * channels), linear(channels, config.dim)
+        self.widen = linear(config.dim, 2 * channels)
+        self.narrow = linear(channels, config.dim, config.init_std)
         self.taps = nn.Parameter(torch.randn(config.conv_width, channels) * config.conv_width**-0.5)
         self.read = linear(channels, self.rank + 2 * states)
         self.step = linear(self.rank, channels)
