@@ -261,4 +261,8 @@ def test_the_document_names_every_key_and_verb(finished: Path) -> None:
     for key in (*summary, *summary["data"], *summary["rounds"][0]):
         assert f"`{key}`" in text, key
     verbs = {command.name for command in app.registered_commands}
-    assert verbs == set(re.findall(r"^\| `rsir (\w+)[^|]*` \|", text, re.MULTILINE)) - {"data", "config", "bench"}
+    assert verbs == set(re.findall(r"^\| `rsir (\w+)[^|]*` \|", text, re.MULTILINE)) - {
+        "data",
+        "config",
+        "bench",
+    }
