@@ -39,6 +39,15 @@ class RecursionConfig(Settings):
         "warm", description="a successor begins with its predecessor's weights, or afresh"
     )
     warm_learning_rate: float = Field(3e-4, gt=0, description="learning rate of warm-started rounds")
+    teachers: tuple[str, ...] = Field(
+        (), description="runs whose chosen models generate, judge and teach; none given: the round before"
+    )
+    soft_observed: float = Field(
+        0.0, ge=0, le=1, description="share of the teacher's distribution in targets of observed sequences"
+    )
+    soft_synthetic: float = Field(
+        0.0, ge=0, le=1, description="share of the teacher's distribution in targets of synthetic sequences"
+    )
     synthetic_weight: float = Field(
         1.0, gt=0, description="λ: weight of a synthetic sequence in the loss; observed ones have 1"
     )

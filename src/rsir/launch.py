@@ -23,6 +23,7 @@ from rsir.models import build_model
 from rsir.recursion import recurse
 from rsir.run import Run
 from rsir.store import RunStore, refuse_used
+from rsir.teaching import open_teachers
 from rsir.train import period_of
 from rsir.watch import Watch
 
@@ -63,6 +64,7 @@ def run(
     interactions, truth = open_log(log, config)
     cut = split(interactions, config.split)
     refuse_untrainable(cut, config)
+    open_teachers(config.recursion.teachers, interactions, config, "cpu")
     facts = {
         "users": len(interactions.users),
         "items": len(interactions.items),
@@ -141,7 +143,10 @@ def _go(opened: Run, cut: Split, truth: Truth | None, device: torch.device, watc
         store.log("started", device=str(device))
         clock.write("running")
         try:
-            recurse(cut, opened.interactions, opened.config, store, device=device, watch=clock, truth=truth)
+            log, config = opened.interactions, opened.config
+            teacher = open_teachers(config.recursion.teachers, log, config, device)
+            how: dict[str, Any] = {"device": device, "watch": clock, "truth": truth, "teacher": teacher}
+            recurse(cut, log, config, store, **how)
         except BaseException as stop:
             clock.write("interrupted" if isinstance(stop, KeyboardInterrupt) else "failed")
             raise

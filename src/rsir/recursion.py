@@ -38,7 +38,7 @@ from rsir.models import build_model, describe_model
 from rsir.models.base import SequenceModel
 from rsir.rng import generator_seed
 from rsir.store import ArmFolder, RunStore
-from rsir.train import fit, period_of
+from rsir.train import Teacher, fit, period_of
 from rsir.watch import Watch
 
 
@@ -71,6 +71,7 @@ def recurse(
     device: torch.device | str = "cpu",
     watch: Watch | None = None,
     truth: Truth | None = None,
+    teacher: SequenceModel | None = None,
 ) -> dict[str, Any]:
     """Run RSIR and keep everything in `store`.
 
@@ -82,11 +83,12 @@ def recurse(
         device: where to compute.
         watch: is told of progress.
         truth: what is known of simulated users; then leakage is measured.
+        teacher: generates, judges and gives soft targets in each round; None: the model of the round before.
 
     Returns:
         The outcome, as in `result.json` (see docs/formats.md).
     """
-    run = _Recursion(split, interactions, config, store, device, watch or Watch(), truth)
+    run = _Recursion(split, interactions, config, store, device, watch or Watch(), truth, teacher)
     data, ending = split.train, Ending.COMPLETED
     run.train("rounds", 0, data)
     for k in range(1, config.recursion.rounds + 1):
@@ -116,9 +118,10 @@ class _Recursion:
         device: torch.device | str,
         watch: Watch,
         truth: Truth | None,
+        teacher: SequenceModel | None,
     ) -> None:
         self.split, self.interactions, self.config, self.store = split, interactions, config, store
-        self.device, self.watch, self.truth = device, watch, truth
+        self.device, self.watch, self.truth, self.teacher = device, watch, truth, teacher
         self.started = time.perf_counter()
         self.counts = split.train.item_counts()
         self.period = period_of(split.train, config.training, config.model.max_length)
@@ -134,7 +137,7 @@ class _Recursion:
         config, seed = self.config, self.config.seed
         self.watch.stage("generate", "rounds", k)
         started = time.perf_counter()
-        model = self._model("rounds", k - 1)
+        model = self._teacher("rounds", k)
         rollouts = generate(
             model,
             data,
@@ -175,6 +178,7 @@ class _Recursion:
             seed=generator_seed(self.config.seed, "train", k),
             monitor=self.config.monitor,
             weight=self._weights(data),
+            teacher=self._soft_teacher(arm, k, data),
             period=self.period,
             budget=budget,
             device=self.device,
@@ -227,7 +231,7 @@ class _Recursion:
         if arm == "unverified":
             self.watch.stage("generate", folder_of(arm), k)
             free = self.config.generation.model_copy(update={"max_rank": None})
-            rollouts = generate(self._model("rounds", k - 1), data, free, **keys, device=self.device)
+            rollouts = generate(self._teacher("rounds", k), data, free, **keys, device=self.device)
             made = unverified(rollouts, data, count, **keys)
         else:
             made = (duplicates if arm == "duplicates" else augmented)(self.split.train, count, **keys)
@@ -286,12 +290,28 @@ class _Recursion:
         return [folder.record()["valid"][self.config.monitor] for folder in self.store.arms("rounds")]
 
     def _initial(self, arm: str, k: int, warm: bool) -> SequenceModel:
-        """A fresh network, or the round before's. Round 0 is the common start of both arms."""
+        """A fresh network, or the round before's."""
         if warm:
-            return self._model("rounds" if k == 1 else arm, k - 1)
+            return self._before(arm, k)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator_seed(self.config.seed, "initial", k))
             return build_model(self.config.model, self.split.train.num_items).to(self.device)
+
+    def _before(self, arm: str, k: int) -> SequenceModel:
+        """The model of the round before; round 0 is the common start of all arms."""
+        return self._model("rounds" if k == 1 else arm, k - 1)
+
+    def _teacher(self, arm: str, k: int) -> SequenceModel:
+        """Who generates, judges and teaches in round k of an arm."""
+        return self.teacher or self._before(arm, k)
+
+    def _soft_teacher(self, arm: str, k: int, data: Sequences) -> Teacher | None:
+        """Who gives soft targets, and how much of them each sequence takes; a control like its round."""
+        rules = self.config.recursion
+        if k == 0 or not (rules.soft_observed or rules.soft_synthetic):
+            return None
+        share = torch.where(data.round_index == OBSERVED, rules.soft_observed, rules.soft_synthetic)
+        return Teacher(self._teacher(arm, k), share)
 
     def _model(self, arm: str, k: int) -> SequenceModel:
         """The kept model of a round."""

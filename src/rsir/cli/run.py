@@ -41,6 +41,10 @@ def run_verb(
             help="arms beside: updates, duplicates, unverified, augmented; with commas", show_default=False
         ),
     ] = None,
+    teacher: Annotated[
+        list[Path] | None,
+        typer.Option(help="a run whose model generates and judges; repeatable", show_default=False),
+    ] = None,
     user_column: o.UserColumn = None,
     item_column: o.ItemColumn = None,
     time_column: o.TimeColumn = None,
@@ -62,6 +66,7 @@ def run_verb(
     """
     flags = {
         "recursion.rounds": rounds,
+        "recursion.teachers": [str(folder.resolve()) for folder in teacher] if teacher else None,
         "recursion.control": _control_arms(no_control, controls),
         "model.name": model,
         "seed": seed,
