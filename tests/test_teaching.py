@@ -1,0 +1,84 @@
+"""Other runs as teachers, and soft targets in the loop."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import rsir
+import rsir.recursion
+from rsir.config import Config, load_config
+from rsir.errors import ConfigError
+from rsir.run import Run
+
+TINY = [
+    "simulation.num_users=100",
+    "simulation.num_items=50",
+    "simulation.num_topics=5",
+    "simulation.max_events=12",
+    "model.dim=16",
+    "training.batch_size=32",
+    "training.learning_rate=5e-3",
+    "training.min_period=4",
+    "training.max_periods=3",
+    "generation.num_rollouts=2",
+]
+
+
+def tiny(*more: str) -> Config:
+    return load_config(overrides=[*TINY, *more])
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    torch.set_num_threads(1)
+    return rsir.run(None, tmp_path_factory.mktemp("teacher") / "run", rounds=0, config=tiny())
+
+
+def test_a_teacher_generates_for_another_model(
+    teacher: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    original = rsir.recursion.generate
+
+    def spy(model: torch.nn.Module, *args: object, **options: object) -> object:
+        seen.append(next(model.parameters()).shape[1])
+        return original(model, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rsir.recursion, "generate", spy)
+    config = tiny(f"recursion.teachers=['{teacher.folder}']", "model.dim=8")
+    run = rsir.run(None, tmp_path / "pupil", rounds=1, config=config)
+    assert seen == [16]
+    assert run.summary()["rounds"][1]["admitted"] > 0
+
+
+def test_several_teachers_speak_as_one(teacher: Run, tmp_path: Path) -> None:
+    other = rsir.run(None, tmp_path / "other", rounds=0, config=tiny("model.name=gru4rec", "model.dim=16"))
+    both = f"recursion.teachers=['{teacher.folder}','{other.folder}']"
+    run = rsir.run(None, tmp_path / "pupil", rounds=1, config=tiny(both, "recursion.soft_synthetic=1"))
+    assert run.summary()["rounds"][1]["admitted"] > 0
+
+
+def test_soft_targets_change_round_and_control_but_not_the_base(teacher: Run, tmp_path: Path) -> None:
+    plain = rsir.run(None, tmp_path / "plain", rounds=1, config=tiny())
+    soft = rsir.run(None, tmp_path / "soft", rounds=1, config=tiny("recursion.soft_observed=0.5"))
+    for arm, k, same in (("rounds", 0, True), ("rounds", 1, False), ("control", 1, False)):
+        weights = [(run.store.arm(arm, k).folder / "model.safetensors").read_bytes() for run in (plain, soft)]
+        assert (weights[0] == weights[1]) == same
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["split.kind=global_time"], "another split"),
+        (["seed=1"], "another log"),
+        (["model.max_length=60"], "reads 50 events"),
+    ],
+)
+def test_a_teacher_that_may_know_held_out_events_is_refused(
+    teacher: Run, tmp_path: Path, settings: list[str], words: str
+) -> None:
+    config = tiny(f"recursion.teachers=['{teacher.folder}']", *settings)
+    with pytest.raises(ConfigError, match=words):
+        rsir.run(None, tmp_path / "pupil", rounds=1, config=config)
+    assert not (tmp_path / "pupil").exists()
