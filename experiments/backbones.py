@@ -37,6 +37,7 @@ LOOKS = 2
 VARIANTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     **{name: (name, {}, {}) for name in MODELS},
     "esasrec, ffn 4": ("esasrec", {"ffn_factor": 4}, {}),
+    "hstu, dropout .2": ("hstu", {"dropout": 0.2}, {}),
     "hstu, 3 layers": ("hstu", {"num_blocks": 3}, {}),
     "hstu, attention dropout .2": ("hstu", {"attention_dropout": 0.2}, {}),
     "cl4srec, λ .3": ("cl4srec", {"contrast": 0.3}, {}),
