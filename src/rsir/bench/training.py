@@ -79,7 +79,8 @@ def measure_training(
         note(f"{name}: {effort.epochs} epochs")
         rival = measure_library(name, libraries, work.split, config, effort.epochs, effort.share)
         _add(facts, name, rival)
-    note("ours until the libraries' validation NDCG@10 is reached")
+    if effort.share == 1.0:
+        note("ours until the libraries' validation NDCG@10 is reached")
     return {**facts, **race(facts["rivals"], work.split, config, effort.most_passes, device)}
 
 
