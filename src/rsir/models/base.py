@@ -48,6 +48,8 @@ class Memory:
     @classmethod
     def concat(cls, parts: Sequence[Memory]) -> Memory:
         """The prefixes of all parts, one after another; all of one length."""
+        if len(parts) == 1:
+            return parts[0]
         columns = zip(*(part.tensors for part in parts), strict=True)
         return cls(tuple(torch.cat(column) for column in columns), parts[0].length)
 

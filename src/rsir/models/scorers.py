@@ -86,7 +86,7 @@ class TiledScorer:
         self,
         model: SequenceModel,
         *,
-        batch_size: int = 2048,
+        batch_size: int = 8192,
         tile_size: int = 16384,
         memory_bytes: int = 512 << 20,
         device: torch.device | str | None = None,
@@ -178,7 +178,7 @@ def scorer_for(
 ) -> PrefixScorer:
     """The scorer that fits a model: tiled and exact for a `SequenceModel`, dense for the rest."""
     if isinstance(model, SequenceModel):
-        return TiledScorer(model, batch_size=batch_size or 2048, tile_size=tile_size, device=device)
+        return TiledScorer(model, batch_size=batch_size or 8192, tile_size=tile_size, device=device)
     return DenseScorer(model, batch_size=batch_size or 512)
 
 
