@@ -123,12 +123,13 @@ def main() -> None:
 def write_table(results: Path) -> None:
     """Put what was found between the markers of docs/models.md, best first."""
     rows = [json.loads(line) for line in results.read_text().splitlines()]
-    lines = ["| data | variant | passes | validation NDCG@10 | Recall@10 | CPU s a pass | parameters |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    head = "| data | variant | NDCG@10 by pass | best NDCG@10 | Recall@10 | CPU s a pass | parameters |"
+    lines = [head, "|---|---|---|---|---|---|---|"]
     for row in sorted(rows, key=lambda row: (row["data"], row["passes"], -row["valid"]["ndcg@10"])):
         ndcg, recall = (short(row["valid"][key]) for key in ("ndcg@10", "recall@10"))
+        course = ", ".join(f"{place}: {short(value)}" for place, value in row["by_pass"].items())
         lines.append(
-            f"| {row['data'].replace('_', ' ')} | {row['variant']} | {row['passes']} | {ndcg} | {recall} "
+            f"| {row['data'].replace('_', ' ')} | {row['variant']} | {course} | {ndcg} | {recall} "
             f"| {row['cpu_seconds_per_pass']:.1f} | {row['parameters']:,} |"
         )
     document = Path(__file__).parent.parent / "docs" / "models.md"
