@@ -8,8 +8,10 @@ import pytest
 
 import rsir
 from rsir.data.read import ReadConfig
+from rsir.data.sequences import Sequences
+from rsir.data.synthetic import from_frame
 from rsir.data.write import check_suffix, write_log
-from rsir.enrich import enrich
+from rsir.enrich import enrich, events_frame
 from rsir.errors import DataError
 
 SMALL = [
@@ -106,7 +108,7 @@ def test_all_of_the_data_as_sources(run: rsir.Run) -> None:
     assert more["user_id"].n_unique() > less["user_id"].n_unique()
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl", ".txt"])
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".jsonl", ".txt", ".inter"])
 def test_every_format_reads_back_to_the_same_sequences(run: rsir.Run, tmp_path: Path, suffix: str) -> None:
     frame, path = enrich(run), tmp_path / f"enriched{suffix}"
     write_log(frame, path, check_suffix(path))
@@ -130,3 +132,37 @@ def test_ids_with_spaces_are_refused_as_lines(tmp_path: Path) -> None:
     frame = pl.DataFrame({"user_id": ["a", "b c"], "item_id": [1, 2]})
     with pytest.raises(DataError, match="user_id 'b c' holds white space"):
         write_log(frame, tmp_path / "x.txt", ".txt")
+
+
+def test_inter_has_typed_names_and_nothing_else(run: rsir.Run, tmp_path: Path) -> None:
+    frame, path = enrich(run), tmp_path / "enriched.inter"
+    write_log(frame, path, check_suffix(path))
+    lines = path.read_text().splitlines()
+    assert lines[0] == "user_id:token\titem_id:token\ttimestamp:float"
+    assert len(lines) == len(frame) + 1
+    assert lines[1].split("\t") == [str(value) for value in frame.row(0)[:3]]
+
+
+def test_inter_has_dates_as_seconds(tmp_path: Path) -> None:
+    times = pl.Series([0, 1_500_000]).cast(pl.Datetime("us", "UTC"))
+    frame = pl.DataFrame({"user_id": ["a", "a"], "item_id": [1, 2], "timestamp": times})
+    write_log(frame, tmp_path / "x.inter", ".inter")
+    stamps = [line.split("\t")[2] for line in (tmp_path / "x.inter").read_text().splitlines()[1:]]
+    assert [float(stamp) for stamp in stamps] == [0, 1.5]
+
+
+def test_ids_that_inter_cannot_hold_are_refused(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"user_id": ["a", "a"], "item_id": ["x", 'the "best"'], "timestamp": [1, 2]})
+    with pytest.raises(DataError, match="item_id 'the \"best\"' holds a tab, the end of a line or a double"):
+        write_log(frame, tmp_path / "x.inter", ".inter")
+
+
+def test_events_of_mixed_sequences_are_those_of_the_enriched_set(run: rsir.Run) -> None:
+    k = run.chosen_round()
+    observed = run.split().train
+    made = from_frame(run.store.arm("rounds", 1).frame("synthetic"), run.interactions, observed)
+    frame = events_frame(run.interactions, Sequences.concat([observed, made]))
+    assert frame.filter(origin="observed").equals(enrich(run, round_index=k).filter(origin="observed"))
+    assert by_user(frame.filter(origin="synthetic")) == by_user(
+        enrich(run, round_index=0, only_synthetic=True)
+    )

@@ -9,7 +9,8 @@ import torch
 
 from rsir.acquire import acquisition_rule
 from rsir.config import Config
-from rsir.data.sequences import Sequences
+from rsir.data.interactions import Interactions
+from rsir.data.sequences import OBSERVED, Sequences
 from rsir.data.synthetic import from_frame
 from rsir.errors import DataError
 from rsir.generate import generate
@@ -57,10 +58,10 @@ def enrich(
     rollouts = generate(model, sources, how, **keys, device=device, progress=progress)
     rule = acquisition_rule(config.acquisition, how.min_length, model)
     admission = rule.admit(rollouts, sources, **keys)
-    made = _frame(run, admission.sequences(rollouts, k + 1), "synthetic")
+    made = _frame(run.interactions, admission.sequences(rollouts, k + 1), "synthetic")
     if only_synthetic:
         return made
-    real = _frame(run, observed, "observed")
+    real = _frame(run.interactions, observed, "observed")
     names = made["user_id"].unique(maintain_order=True)
     twice = names.filter(names.is_in(real["user_id"].unique().implode()))
     if len(twice):
@@ -77,9 +78,22 @@ def _with_rounds(run: Run, observed: Sequences, last: int) -> Sequences:
     return data
 
 
-def _frame(run: Run, data: Sequences, origin: str) -> pl.DataFrame:
-    """Sequences as events with external ids."""
-    log, row = run.interactions, data.events.row
+def events_frame(log: Interactions, data: Sequences) -> pl.DataFrame:
+    """Sequences as events with external ids, the observed ones first; columns as `enrich` gives.
+
+    Args:
+        log: whose users and items the indices of `data` are.
+        data: training sequences, synthetic ones, or both.
+    """
+    parts = {"observed": data.round_index == OBSERVED, "synthetic": data.round_index != OBSERVED}
+    return pl.concat(
+        _frame(log, data.select(rows.nonzero().flatten()), origin) for origin, rows in parts.items()
+    )
+
+
+def _frame(log: Interactions, data: Sequences, origin: str) -> pl.DataFrame:
+    """Sequences of one origin as events."""
+    row = data.events.row
     source = log.users.ids_of(data.user)
     names = source.cast(pl.String).alias("user_id")
     if origin == "synthetic":
@@ -92,16 +106,16 @@ def _frame(run: Run, data: Sequences, origin: str) -> pl.DataFrame:
         {
             "user_id": names.gather(events),
             "item_id": log.items.ids_of(data.events.values),
-            "timestamp": _times(run, data, origin),
-            "origin": pl.repeat(origin, len(events), eager=True),
+            "timestamp": _times(log, data, origin),
+            "origin": pl.repeat(origin, len(events), dtype=pl.String, eager=True),
             "source_user": source.gather(events),
         }
     )
 
 
-def _times(run: Run, data: Sequences, origin: str) -> pl.Series:
+def _times(log: Interactions, data: Sequences, origin: str) -> pl.Series:
     """Times of observed training events; invented ones for synthetic sequences."""
-    log, row, place = run.interactions, data.events.row, data.events.position
+    row, place = data.events.row, data.events.position
     if log.time is None:
         return pl.Series(place.numpy())
     first = log.ragged.offsets[data.user[row]]

@@ -24,7 +24,7 @@ from rsir.run import Run
 def generate_verb(
     run: o.RunArgument,
     out: Annotated[
-        Path, typer.Option(help="file to write: .parquet, .csv, .jsonl or .txt (one line a user)")
+        Path, typer.Option(help="file to write: .parquet, .csv, .jsonl, .inter or .txt (one line a user)")
     ],
     round_index: o.Round = None,
     seed: o.Seed = None,
