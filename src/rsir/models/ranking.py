@@ -21,7 +21,10 @@ from torch import Tensor, nn
 
 from rsir.data.splits import Cases
 from rsir.errors import ConfigError, DataError, ModelError
-from rsir.models.base import Recommender
+from rsir.models.base import Recommender, SequenceModel
+
+_CACHED_SCORES = 1 << 19
+"""Scores held at a time on a CPU, so that they stay in its second-level cache."""
 
 SeenPolicy = Literal["mask", "mask_except_target", "allow"]
 Progress = Callable[[int, int], None]
@@ -113,13 +116,15 @@ def ranks_and_lists(
     lists = torch.empty((len(cases), min(num_listed, model.num_items)), dtype=torch.int64)
     done = 0
     with _evaluating(model):
+        score = _scorer(model)
         for rows in torch.argsort(cases.histories.lengths, stable=True).split(batch_size):  # pads less
             batch = Cases(cases.histories.select(rows), cases.target[rows], cases.user[rows]).to(str(place))
-            scores_BV = _finite_scores(model, batch)
             row_P, item_P = _masked_pairs(batch, seen, model.num_items)
-            rank[rows.cpu()] = _rank(scores_BV, batch.target, row_P, item_P).cpu()
-            if num_listed:
-                lists[rows.cpu()] = _list(scores_BV, row_P, item_P, num_listed).cpu()
+            for part, scores_BV in score(batch):
+                masked = _pairs_of(part, row_P, item_P)
+                rank[rows[part].cpu()] = _rank(scores_BV, batch.target[part], *masked).cpu()
+                if num_listed:
+                    lists[rows[part].cpu()] = _list(scores_BV, *masked, num_listed).cpu()
             done += len(batch)
             if progress is not None:
                 progress(done, len(cases))
@@ -162,9 +167,28 @@ def _evaluating(model: Recommender) -> Iterator[None]:
             part.training = training
 
 
-def _finite_scores(model: Recommender, batch: Cases) -> Tensor:
-    scores_BV = model.score(batch.histories)
-    expected = (len(batch), model.num_items)
+def _scorer(model: Recommender) -> Callable[[Cases], Iterator[tuple[slice, Tensor]]]:
+    """What scores a batch, some rows at a time."""
+    if isinstance(model, SequenceModel):
+        vectors_DV = model.item_vectors().T.contiguous()
+        return lambda batch: _parts(model, vectors_DV, batch)
+    return lambda batch: iter(
+        [(slice(len(batch)), _checked(model, model.score(batch.histories), len(batch)))]
+    )
+
+
+def _parts(model: SequenceModel, vectors_DV: Tensor, batch: Cases) -> Iterator[tuple[slice, Tensor]]:
+    """Scores of a few rows at a time: on a CPU they stay in cache while ranks are counted."""
+    states = model.encode_last(batch.histories)
+    rows = len(batch) if states.is_cuda else max(16, _CACHED_SCORES // vectors_DV.shape[1])
+    for start in range(0, len(batch), rows):
+        part = slice(start, min(start + rows, len(batch)))
+        scores_BV = (states[part] @ vectors_DV).float()
+        yield part, _checked(model, scores_BV, part.stop - part.start)
+
+
+def _checked(model: Recommender, scores_BV: Tensor, rows: int) -> Tensor:
+    expected = (rows, model.num_items)
     if scores_BV.shape != expected:
         raise ModelError(f"{type(model).__name__}.score gave shape {tuple(scores_BV.shape)}, not {expected}")
     low, high = torch.aminmax(scores_BV)  # NaN if any score is: one pass, no temporary
@@ -173,6 +197,12 @@ def _finite_scores(model: Recommender, batch: Cases) -> Tensor:
             f"{type(model).__name__} gave a non-finite score; a rank among such scores means nothing"
         )
     return scores_BV
+
+
+def _pairs_of(part: slice, row_P: Tensor, item_P: Tensor) -> tuple[Tensor, Tensor]:
+    """The pairs, ascending by row, of some rows, which are then counted from 0."""
+    first, last = torch.searchsorted(row_P, row_P.new_tensor([part.start or 0, part.stop])).tolist()
+    return row_P[first:last] - (part.start or 0), item_P[first:last]
 
 
 def _masked_pairs(batch: Cases, seen: SeenPolicy, num_items: int) -> tuple[Tensor, Tensor]:
