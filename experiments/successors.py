@@ -5,7 +5,7 @@
 Each base is a run of `rsir run LOG --rounds 0` with its own seed. An arm trains a successor of one of
 them for a fixed number of updates, the same for every arm; it differs from the control "observed" in
 what its name says.
-Only validation is read, but for the arms named by --test. Resumable: results are JSON lines.
+Only validation is read, but with --test, at the end. Resumable: results are JSON lines.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import argparse
 import json
 import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from torch import Tensor
 from rsir.acquire import RetainAll
 from rsir.data.sequences import OBSERVED, Sequences
 from rsir.evaluate import evaluate
+from rsir.evidence.significance import hierarchical_bootstrap
 from rsir.generate import GenerationConfig, generate
 from rsir.models import build_model
 from rsir.models.base import SequenceModel
@@ -32,12 +33,14 @@ from rsir.models.ensemble import Ensemble
 from rsir.rng import generator_seed
 from rsir.run import Run
 from rsir.train import Teacher, fit, period_of
+from rsir.weights import load_weights, save_weights
 
 PAPER: dict[str, Any] = {}
 FREE: dict[str, Any] = {"starts": "random", "top_k": 20, "temperature": 1.0, "num_rollouts": 3}
 UNVERIFIED = {**FREE, "max_rank": None, "max_length": 8}
-WARM = {"learning_rate": 3e-4, "passes": 12}
-COLD = {"start": "cold", "learning_rate": 2e-3, "passes": 26}
+WARM = {"learning_rate": 3e-4, "passes": 8}
+FAST = {"learning_rate": 1e-3, "passes": 8}
+COLD = {"start": "cold", "learning_rate": 2e-3, "passes": 22}
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Arm:
         weight: λ, weight of a synthetic sequence.
         generation: settings of the rollouts; the teacher generates and judges.
         how: start, learning rate and passes.
+        model: what is set anew of the network; another width begins cold.
     """
 
     teachers: int = 0
@@ -59,6 +63,7 @@ class Arm:
     weight: float = 1.0
     generation: dict[str, Any] = field(default_factory=lambda: dict(FREE))
     how: dict[str, Any] = field(default_factory=lambda: dict(WARM))
+    model: dict[str, Any] = field(default_factory=dict)
 
 
 ARMS = {
@@ -77,11 +82,31 @@ ARMS = {
 }
 
 
-def cold(arm: Arm) -> Arm:
-    return Arm(arm.teachers, arm.observed, arm.synthetic, arm.weight, arm.generation, dict(COLD))
-
-
-ARMS |= {f"{name}, cold": cold(arm) for name, arm in ARMS.items()}
+ARMS |= {
+    f"{name}, {label}": replace(arm, how=how)
+    for label, how in (("fast", FAST), ("cold", COLD))
+    for name, arm in ARMS.items()
+}
+MANY = {**FREE, "num_rollouts": 9}
+LONG = {"learning_rate": 1e-3, "passes": 12}
+ARMS |= {
+    "3 teachers .9, synthetic x 3, dropout .2": Arm(
+        3, 0.9, 1.0, generation=MANY, how=LONG, model={"dropout": 0.2}
+    ),
+    "3 teachers .9, synthetic x 3": Arm(3, 0.9, 1.0, generation=MANY, how=LONG),
+    "3 teachers .9, synthetic x 3, d 128, dropout .3": Arm(
+        3, 0.9, 1.0, generation=MANY, how={**COLD, "passes": 16}, model={"dim": 128, "dropout": 0.3}
+    ),
+    "3 teachers .9, d 128, dropout .3": Arm(
+        3, 0.9, how={**COLD, "passes": 16}, model={"dim": 128, "dropout": 0.3}
+    ),
+    "own teacher .9, synthetic x 3, dropout .2": Arm(
+        1, 0.9, 1.0, generation=MANY, how=LONG, model={"dropout": 0.2}
+    ),
+    "observed, long": Arm(how=LONG),
+    "observed, dropout .2": Arm(how=LONG, model={"dropout": 0.2}),
+    "3 teachers .9, dropout .2": Arm(3, 0.9, how=LONG, model={"dropout": 0.2}),
+}
 
 
 @cache
@@ -111,7 +136,7 @@ def successor(arm: Arm, bases: list[Path], first: int) -> tuple[SequenceModel, d
     share = torch.where(made, arm.synthetic or 0.0, arm.observed)
     training = run.config.training.model_copy(update={"learning_rate": arm.how["learning_rate"]})
     torch.manual_seed(generator_seed(seed, "initial", 1))
-    model = build_model(run.config.model, cut.train.num_items)
+    model = build_model(run.config.model.model_copy(update=arm.model), cut.train.num_items)
     if arm.how.get("start") != "cold":
         model.load_state_dict(predecessor.state_dict())
     counts = cut.train.item_counts()
@@ -145,26 +170,59 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", default=["observed"], choices=list(ARMS), metavar="ARM")
     parser.add_argument("--first", type=int, nargs="+", default=[0], help="which bases get a successor")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "successors.jsonl")
-    parser.add_argument("--test", action="store_true", help="also read the test split, once, at the end")
+    parser.add_argument("--against", nargs="+", default=["base"], help="with --test: rivals of every arm")
+    parser.add_argument("--keep", type=Path, help="folder for the weights of each successor")
+    parser.add_argument("--test", action="store_true", help="read test with kept weights")
     given = parser.parse_args()
+    if given.test:
+        return final(given)
     for first in given.first:
         for name in given.arms:
             lines = given.out.read_text().splitlines() if given.out.exists() else []
             seed = base(given.bases[first])[0].config.seed
-            key = (name, given.log.stem, seed, given.test)
-            if any((r["arm"], r["data"], r["seed"], "test" in r) == key for r in map(json.loads, lines)):
+            key = (name, given.log.stem, seed)
+            if any((r["arm"], r["data"], r["seed"]) == key for r in map(json.loads, lines)):
                 continue
             started = time.process_time()
             model, facts = successor(ARMS[name], given.bases, first)
+            if given.keep:
+                given.keep.mkdir(parents=True, exist_ok=True)
+                save_weights(given.keep / f"{name}, seed {seed}.safetensors", model)
             cut = base(given.bases[first])[0].split()
-            counts = cut.train.item_counts()
-            row = {"arm": name, "data": given.log.stem, "seed": seed, "valid": look(cut.valid, counts, model)}
-            if given.test:
-                row["test"] = look(cut.test, counts, model)
+            valid = look(cut.valid, cut.train.item_counts(), model)
+            row = {"arm": name, "data": given.log.stem, "seed": seed, "valid": valid}
             row |= facts | {"cpu_seconds": round(time.process_time() - started), "commit": commit()}
             with open(given.out, "a", encoding="utf-8") as results:
                 results.write(json.dumps(row) + "\n")
-            print(name, seed, {k: round(row["valid"][k], 5) for k in ("ndcg@10", "recall@10")}, flush=True)
+            print(name, seed, {k: round(valid[k], 5) for k in ("ndcg@10", "recall@10")}, flush=True)
+
+
+def final(given: argparse.Namespace) -> None:
+    """Test figures of kept successors and their bases; each arm against the first, over seeds and users."""
+    values: dict[str, list[dict[str, Any]]] = {}
+    for first in given.first:
+        run, model = base(given.bases[first])
+        cut, seed = run.split(), run.config.seed
+        for name in ["base", *given.arms]:
+            if name != "base":
+                shape = run.config.model.model_copy(update=ARMS[name].model)
+                model = build_model(shape, cut.train.num_items).eval()
+                load_weights(given.keep / f"{name}, seed {seed}.safetensors", model)
+            found = evaluate(model, cut.test, cut.train.item_counts(), with_lists=False)
+            values.setdefault(name, []).append({m: found.values(m) for m in ("ndcg@10", "recall@10")})
+    for name, found in values.items():
+        row: dict[str, Any] = {"test": name, "data": given.log.stem, "seeds": len(found), "commit": commit()}
+        for metric in ("ndcg@10", "recall@10"):
+            row[metric] = [round(float(one[metric].mean()), 6) for one in found]
+            for rival in [r for r in given.against if r != name]:
+                control, mine = (
+                    torch.stack([one[metric] for one in side]) for side in (values[rival], found)
+                )
+                gain = hierarchical_bootstrap(control, mine, seed=0)
+                row[f"{metric} against {rival}"] = asdict(gain)
+        print(json.dumps(row), flush=True)
+        with open(given.out.with_name("successors_test.jsonl"), "a", encoding="utf-8") as results:
+            results.write(json.dumps(row) + "\n")
 
 
 def commit() -> str:

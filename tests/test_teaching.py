@@ -82,3 +82,24 @@ def test_a_teacher_that_may_know_held_out_events_is_refused(
     with pytest.raises(ConfigError, match=words):
         rsir.run(None, tmp_path / "pupil", rounds=1, config=config)
     assert not (tmp_path / "pupil").exists()
+
+
+def test_bases_of_other_seeds_teach_beside(tmp_path: Path) -> None:
+    how = ["recursion.bases=2", "recursion.soft_synthetic=1", "recursion.dropout=0.1"]
+    config = tiny(*how, "recursion.control=updates,plain", "recursion.soft_observed=0.9")
+    run = rsir.run(None, tmp_path / "two", rounds=1, config=config)
+    base, other = run.store.arm("rounds", 0), run.store.arm("bases", 1)
+    weights = [(folder.folder / "model.safetensors").read_bytes() for folder in (base, other)]
+    assert weights[0] != weights[1]
+    summary = run.summary()
+    assert summary["rounds"][1]["valid"] != summary["control"][0]["valid"]
+    assert summary["controls"]["plain"][0]["valid"] != summary["control"][0]["valid"]
+
+
+def test_the_plain_control_is_the_control_of_a_run_without_teachers(tmp_path: Path) -> None:
+    soft = ["recursion.bases=2", "recursion.soft_observed=0.9", "recursion.control=plain"]
+    taught = rsir.run(None, tmp_path / "taught", rounds=1, config=tiny(*soft))
+    usual = rsir.run(None, tmp_path / "usual", rounds=1, config=tiny())
+    plain, control = taught.store.arm("controls/plain", 1), usual.store.arm("control", 1)
+    assert plain.record()["updates"] == control.record()["updates"]  # max_periods ends both rounds
+    assert plain.record()["valid"] == control.record()["valid"]

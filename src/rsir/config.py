@@ -27,7 +27,7 @@ _BACKBONE = "sasrec"
 """The backbone where none is named."""
 
 
-ControlArm = Literal["updates", "duplicates", "unverified", "augmented"]
+ControlArm = Literal["updates", "plain", "duplicates", "unverified", "augmented"]
 """What a round is held against: the same updates with nothing added, or with sequences of another making."""
 
 
@@ -41,6 +41,12 @@ class RecursionConfig(Settings):
     warm_learning_rate: float = Field(3e-4, gt=0, description="learning rate of warm-started rounds")
     teachers: tuple[str, ...] = Field(
         (), description="runs whose chosen models generate, judge and teach; none given: the round before"
+    )
+    bases: int = Field(
+        1, ge=1, description="base models of different seeds; the further ones generate and teach beside"
+    )
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="dropout of successors and their controls; none = the base's"
     )
     soft_observed: float = Field(
         0.0, ge=0, le=1, description="share of the teacher's distribution in targets of observed sequences"

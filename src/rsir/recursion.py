@@ -36,6 +36,7 @@ from rsir.files import write_json
 from rsir.generate import generate
 from rsir.models import build_model, describe_model
 from rsir.models.base import SequenceModel
+from rsir.models.ensemble import Ensemble
 from rsir.rng import generator_seed
 from rsir.store import ArmFolder, RunStore
 from rsir.train import Teacher, fit, period_of
@@ -91,6 +92,8 @@ def recurse(
     run = _Recursion(split, interactions, config, store, device, watch or Watch(), truth, teacher)
     data, ending = split.train, Ending.COMPLETED
     run.train("rounds", 0, data)
+    for number in range(1, config.recursion.bases):
+        run.train("bases", number, data)
     for k in range(1, config.recursion.rounds + 1):
         synthetic = run.enrich(k, data)
         if not len(synthetic):
@@ -164,7 +167,8 @@ class _Recursion:
         if folder.done:
             return folder.record()
         self.watch.stage("train", arm, k)
-        warm = k > 0 and self.config.recursion.start == "warm"
+        first = k == 0 or arm == "bases"
+        warm = not first and self.config.recursion.start == "warm"
         training = self.config.training
         if warm:
             training = training.model_copy(update={"learning_rate": self.config.recursion.warm_learning_rate})
@@ -175,7 +179,7 @@ class _Recursion:
             data,
             training,
             self._validate,
-            seed=generator_seed(self.config.seed, "train", k),
+            seed=generator_seed(self.config.seed, "base" if arm == "bases" else "train", k),
             monitor=self.config.monitor,
             weight=self._weights(data),
             teacher=self._soft_teacher(arm, k, data),
@@ -217,7 +221,7 @@ class _Recursion:
     def control_data(self, arm: ControlArm, k: int, count: int) -> Sequences:
         """What a control arm is trained on in round k, where the round itself admitted `count` sequences."""
         data = self.split.train
-        for j in range(1, k + 1) if arm != "updates" else ():
+        for j in range(1, k + 1) if arm not in ("updates", "plain") else ():
             folder = self.store.arm(folder_of(arm), j)
             if folder.generation() is None:
                 self._make_control(arm, j, data, count, folder)
@@ -291,11 +295,19 @@ class _Recursion:
 
     def _initial(self, arm: str, k: int, warm: bool) -> SequenceModel:
         """A fresh network, or the round before's."""
-        if warm:
-            return self._before(arm, k)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(generator_seed(self.config.seed, "initial", k))
-            return build_model(self.config.model, self.split.train.num_items).to(self.device)
+            torch.manual_seed(generator_seed(self.config.seed, "initial" if arm != "bases" else arm, k))
+            model = self._network(arm, k).to(self.device)
+        if warm:
+            model.load_state_dict(self._before(arm, k).state_dict())
+        return model
+
+    def _network(self, arm: str, k: int) -> SequenceModel:
+        """The backbone of an arm; a successor may have another dropout than the base."""
+        shape, dropout = self.config.model, self.config.recursion.dropout
+        if dropout is not None and k > 0 and arm not in ("bases", folder_of("plain")):
+            shape = shape.model_copy(update={"dropout": dropout})
+        return build_model(shape, self.split.train.num_items)
 
     def _before(self, arm: str, k: int) -> SequenceModel:
         """The model of the round before; round 0 is the common start of all arms."""
@@ -303,19 +315,23 @@ class _Recursion:
 
     def _teacher(self, arm: str, k: int) -> SequenceModel:
         """Who generates, judges and teaches in round k of an arm."""
-        return self.teacher or self._before(arm, k)
+        if self.teacher is not None:
+            return self.teacher
+        others = [self._model("bases", number) for number in range(1, self.config.recursion.bases)]
+        return Ensemble([self._before(arm, k), *others]).eval() if others else self._before(arm, k)
 
     def _soft_teacher(self, arm: str, k: int, data: Sequences) -> Teacher | None:
         """Who gives soft targets, and how much of them each sequence takes; a control like its round."""
         rules = self.config.recursion
-        if k == 0 or not (rules.soft_observed or rules.soft_synthetic):
+        taught = k > 0 and arm not in ("bases", folder_of("plain"))
+        if not taught or not (rules.soft_observed or rules.soft_synthetic):
             return None
         share = torch.where(data.round_index == OBSERVED, rules.soft_observed, rules.soft_synthetic)
         return Teacher(self._teacher(arm, k), share)
 
     def _model(self, arm: str, k: int) -> SequenceModel:
         """The kept model of a round."""
-        model = build_model(self.config.model, self.split.train.num_items)
+        model = self._network(arm, k)
         self.store.arm(arm, k).load_weights(model)
         return model.to(self.device).eval()
 
@@ -355,4 +371,8 @@ class _Recursion:
 
 
 def _name(arm: str, k: int) -> str:
-    return "base" if k == 0 else f"{'round' if arm == 'rounds' else 'control of round'} {k}"
+    """How a round of an arm is called in notes."""
+    if arm == "bases":
+        return f"base {k + 1}"
+    names = {"rounds": "round", "control": "control of round"}
+    return "base" if k == 0 else f"{names.get(arm, arm)} {k}"

@@ -38,7 +38,8 @@ def run_verb(
     controls: Annotated[
         str | None,
         typer.Option(
-            help="arms beside: updates, duplicates, unverified, augmented; with commas", show_default=False
+            help="arms beside: updates, plain, duplicates, unverified, augmented; with commas",
+            show_default=False,
         ),
     ] = None,
     teacher: Annotated[

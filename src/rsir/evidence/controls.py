@@ -8,7 +8,8 @@ Each gives as many sequences as a round admitted, made without the part whose wo
   (CL4SRec, arXiv 2010.14395; CoSeRec, arXiv 2108.06479; an inserted item is one that followed its neighbour
   somewhere in the observed data).
 
-The fourth arm, `updates`, adds nothing. Every arm starts as its round does and makes the same updates.
+Two arms add nothing: `updates`, and `plain`, which also goes without teacher and with the base's dropout.
+Every arm starts as its round does and makes the same updates.
 """
 
 from __future__ import annotations
