@@ -3,7 +3,8 @@
     python experiments/tables.py
 
 `results/base.jsonl` comes from base.py; `results/runs/NAME.json` is what
-`rsir run NAME.txt --out … --json` printed, with the environment of the run beside it.
+`rsir run NAME.txt --out … --json` printed, with the environment of the run beside it;
+`results/successors*.jsonl` come from successors.py.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-DOCUMENTS = (HERE.parent / "docs" / "base.md", HERE.parent / "README.md")
+DOCUMENTS = tuple(HERE.parent / name for name in ("docs/base.md", "docs/teaching.md", "README.md"))
 PUBLISHED = {  # Recall@10, NDCG@10: best published SASRec (sampled softmax) and best published id-only
     "Beauty": ("SASRec .0921 / .0531", "eSASRec .0928 / .0523"),
     "Sports_and_Outdoors": ("SASRec .0569 / .0314", "eSASRec .0560 / .0323"),
@@ -32,6 +33,7 @@ GOALS = {
 def main() -> None:
     """Put each table between its markers."""
     tables = {"base": base_table(), "screening": screening_table(), "short": short_table()}
+    tables |= {"successors": successors_table(), "taught": taught_table()}
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
         for name, table in tables.items():
@@ -113,6 +115,45 @@ def screening_table() -> str:
             f"| {row['best_pass']} of {row['passes']} | {row['cpu_seconds']:.0f} | {row['parameters']:,} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def successors_table() -> str:
+    """Validation figures of successors by arm, best first."""
+    rows = [json.loads(line) for line in (HERE / "results" / "successors.jsonl").read_text().splitlines()]
+    lines = ["| successor | data | seed | validation NDCG@10 | Recall@10 | synthetic sequences | CPU s |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for row in sorted(rows, key=lambda row: (row["data"], -row["valid"]["ndcg@10"])):
+        synthetic = f"{row['synthetic']:,}" if "synthetic" in row else "–"
+        lines.append(
+            f"| {row['arm']} | {row['data'].replace('_', ' ')} | {row['seed']} | {short(row['valid']['ndcg@10'])} "
+            f"| {short(row['valid']['recall@10'])} | {synthetic} | {row['cpu_seconds']:,} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def taught_table() -> str:
+    """Test figures of the arms that were confirmed, and each one's gain over its rivals."""
+    path = HERE / "results" / "successors_test.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = ["| arm | data | seeds | NDCG@10 | Recall@10 | NDCG@10 against … | Recall@10 against … |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for row in rows:
+        means = [sum(row[m]) / row["seeds"] for m in ("ndcg@10", "recall@10")]
+        gains = [
+            "; ".join(gain(name.split(" against ")[1], found) for name, found in row.items() if f"{m} ag" in name)
+            for m in ("ndcg@10", "recall@10")
+        ]
+        lines.append(
+            f"| {row['test']} | {row['data'].replace('_', ' ')} | {row['seeds']} | {short(means[0])} "
+            f"| {short(means[1])} | {gains[0]} | {gains[1]} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def gain(rival: str, found: dict[str, Any]) -> str:
+    """A relative gain with its interval."""
+    mean, low, high = (100 * found[f"relative{end}"] for end in ("", "_low", "_high"))
+    return f"{rival}: {mean:+.1f} % [{low:+.1f}, {high:+.1f}]"
 
 
 def short(value: float) -> str:
