@@ -17,12 +17,12 @@ FLOORS = {
     4: {"generate", "acquire"},
     5: {"config", "store"},
     6: {"recursion", "evidence", "run", "launch", "enrich", "assess", "teaching"},
-    7: {"bench", "report"},
+    7: {"adapters", "bench", "report"},
     8: {"cli"},
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}
 ENTRANCES = {"__init__", "__main__"}  # of the package itself: they may name everything
-OPTIONAL = {"pandas", "pyarrow", "yaml", "ranx", "pytest", "hypothesis"}
+OPTIONAL = {"pandas", "pyarrow", "yaml", "ranx", "pytest", "hypothesis", "rectools", "recbole", "optuna"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
