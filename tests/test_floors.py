@@ -16,7 +16,7 @@ FLOORS = {
     3: {"train", "evaluate", "explore", "fidelity"},
     4: {"generate", "acquire"},
     5: {"config", "store"},
-    6: {"recursion", "evidence", "run", "launch", "enrich", "assess", "teaching"},
+    6: {"recursion", "evidence", "run", "launch", "enrich", "assess", "teaching", "lineage"},
     7: {"adapters", "bench", "report"},
     8: {"cli"},
 }

@@ -34,12 +34,12 @@ from rsir.evidence.controls import augmented, duplicates, folder_of, origin_of, 
 from rsir.evidence.outcome import compare_models, data_facts
 from rsir.files import write_json
 from rsir.generate import generate
-from rsir.models import build_model, describe_model
+from rsir.lineage import Lineage
+from rsir.models import describe_model
 from rsir.models.base import SequenceModel
-from rsir.models.ensemble import Ensemble
 from rsir.rng import generator_seed
 from rsir.store import ArmFolder, RunStore
-from rsir.train import Teacher, fit, period_of
+from rsir.train import fit, period_of
 from rsir.watch import Watch
 
 
@@ -124,7 +124,8 @@ class _Recursion:
         teacher: SequenceModel | None,
     ) -> None:
         self.split, self.interactions, self.config, self.store = split, interactions, config, store
-        self.device, self.watch, self.truth, self.teacher = device, watch, truth, teacher
+        self.device, self.watch, self.truth = device, watch, truth
+        self.lineage = Lineage(config, store, split.train.num_items, device, teacher)
         self.started = time.perf_counter()
         self.counts = split.train.item_counts()
         self.period = period_of(split.train, config.training, config.model.max_length)
@@ -140,7 +141,7 @@ class _Recursion:
         config, seed = self.config, self.config.seed
         self.watch.stage("generate", "rounds", k)
         started = time.perf_counter()
-        model = self._teacher("rounds", k)
+        model = self.lineage.teacher("rounds", k)
         rollouts = generate(
             model,
             data,
@@ -167,12 +168,11 @@ class _Recursion:
         if folder.done:
             return folder.record()
         self.watch.stage("train", arm, k)
-        first = k == 0 or arm == "bases"
-        warm = not first and self.config.recursion.start == "warm"
+        warm = self.lineage.warm(arm, k)
         training = self.config.training
         if warm:
             training = training.model_copy(update={"learning_rate": self.config.recursion.warm_learning_rate})
-        model = self._initial(arm, k, warm)
+        model = self.lineage.initial(arm, k)
         horizon = budget or training.max_periods * self.period
         result = fit(
             model,
@@ -182,7 +182,7 @@ class _Recursion:
             seed=generator_seed(self.config.seed, "base" if arm == "bases" else "train", k),
             monitor=self.config.monitor,
             weight=self._weights(data),
-            teacher=self._soft_teacher(arm, k, data),
+            teacher=self.lineage.soft_teacher(arm, k, data),
             period=self.period,
             budget=budget,
             device=self.device,
@@ -235,7 +235,7 @@ class _Recursion:
         if arm == "unverified":
             self.watch.stage("generate", folder_of(arm), k)
             free = self.config.generation.model_copy(update={"max_rank": None})
-            rollouts = generate(self._teacher("rounds", k), data, free, **keys, device=self.device)
+            rollouts = generate(self.lineage.teacher("rounds", k), data, free, **keys, device=self.device)
             made = unverified(rollouts, data, count, **keys)
         else:
             made = (duplicates if arm == "duplicates" else augmented)(self.split.train, count, **keys)
@@ -276,7 +276,7 @@ class _Recursion:
     def _test(self, arm: str, k: int) -> Evaluation:
         """Read the test split with one model, and keep the figures."""
         self.watch.stage("evaluate", arm, k)
-        evaluation = self._evaluate(self._model(arm, k), self.split.test)
+        evaluation = self._evaluate(self.lineage.model(arm, k), self.split.test)
         folder = self.store.arm(arm, k)
         folder.save_frame("test", self._cases_frame(evaluation))
         figures = {
@@ -292,48 +292,6 @@ class _Recursion:
     def _validation(self) -> list[float]:
         """The monitored figure of each round so far."""
         return [folder.record()["valid"][self.config.monitor] for folder in self.store.arms("rounds")]
-
-    def _initial(self, arm: str, k: int, warm: bool) -> SequenceModel:
-        """A fresh network, or the round before's."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(generator_seed(self.config.seed, "initial" if arm != "bases" else arm, k))
-            model = self._network(arm, k).to(self.device)
-        if warm:
-            model.load_state_dict(self._before(arm, k).state_dict())
-        return model
-
-    def _network(self, arm: str, k: int) -> SequenceModel:
-        """The backbone of an arm; a successor may have another dropout than the base."""
-        shape, dropout = self.config.model, self.config.recursion.dropout
-        if dropout is not None and k > 0 and arm not in ("bases", folder_of("plain")):
-            shape = shape.model_copy(update={"dropout": dropout})
-        return build_model(shape, self.split.train.num_items)
-
-    def _before(self, arm: str, k: int) -> SequenceModel:
-        """The model of the round before; round 0 is the common start of all arms."""
-        return self._model("rounds" if k == 1 else arm, k - 1)
-
-    def _teacher(self, arm: str, k: int) -> SequenceModel:
-        """Who generates, judges and teaches in round k of an arm."""
-        if self.teacher is not None:
-            return self.teacher
-        others = [self._model("bases", number) for number in range(1, self.config.recursion.bases)]
-        return Ensemble([self._before(arm, k), *others]).eval() if others else self._before(arm, k)
-
-    def _soft_teacher(self, arm: str, k: int, data: Sequences) -> Teacher | None:
-        """Who gives soft targets, and how much of them each sequence takes; a control like its round."""
-        rules = self.config.recursion
-        taught = k > 0 and arm not in ("bases", folder_of("plain"))
-        if not taught or not (rules.soft_observed or rules.soft_synthetic):
-            return None
-        share = torch.where(data.round_index == OBSERVED, rules.soft_observed, rules.soft_synthetic)
-        return Teacher(self._teacher(arm, k), share)
-
-    def _model(self, arm: str, k: int) -> SequenceModel:
-        """The kept model of a round."""
-        model = self._network(arm, k)
-        self.store.arm(arm, k).load_weights(model)
-        return model.to(self.device).eval()
 
     def _weights(self, data: Sequences) -> Tensor | None:
         """λ for synthetic sequences, 1 for observed ones."""

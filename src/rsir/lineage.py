@@ -1,0 +1,94 @@
+"""Who begins as whom, and who teaches whom, in each round of each arm of a run.
+
+The arms: "rounds", the bases of further seeds ("bases", numbered from 1), "control" and "controls/NAME".
+Round 0 of "rounds", the base, is the common start of all arms but "bases".
+"""
+
+from __future__ import annotations
+
+import torch
+
+from rsir.config import Config
+from rsir.data.sequences import OBSERVED, Sequences
+from rsir.evidence.controls import folder_of
+from rsir.models import build_model
+from rsir.models.base import SequenceModel
+from rsir.models.ensemble import Ensemble
+from rsir.rng import generator_seed
+from rsir.store import RunStore
+from rsir.train import Teacher
+
+_PLAIN = folder_of("plain")
+
+
+class Lineage:
+    """The models of a run, made or taken from its directory.
+
+    Args:
+        config: of the run.
+        store: where finished models are.
+        num_items: size of the catalogue.
+        device: where models go.
+        teacher: of another run; it then generates, judges and teaches in every round.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        store: RunStore,
+        num_items: int,
+        device: torch.device | str,
+        teacher: SequenceModel | None,
+    ) -> None:
+        self._config, self._store, self._num_items = config, store, num_items
+        self._device, self._given = device, teacher
+
+    def model(self, arm: str, k: int) -> SequenceModel:
+        """The kept model of a round, in evaluation mode."""
+        model = self._network(arm, k)
+        self._store.arm(arm, k).load_weights(model)
+        return model.to(self._device).eval()
+
+    def warm(self, arm: str, k: int) -> bool:
+        """Whether a round begins with the weights of the round before."""
+        return self._succeeds(arm, k) and self._config.recursion.start == "warm"
+
+    def initial(self, arm: str, k: int) -> SequenceModel:
+        """What a round begins with: fresh weights, or those of the round before."""
+        with torch.random.fork_rng(devices=[]):
+            purpose = "bases" if arm == "bases" else "initial"
+            torch.manual_seed(generator_seed(self._config.seed, purpose, k))
+            model = self._network(arm, k).to(self._device)
+        if self.warm(arm, k):
+            model.load_state_dict(self._before(arm, k).state_dict())
+        return model
+
+    def teacher(self, arm: str, k: int) -> SequenceModel:
+        """Who generates, judges and teaches: the round before and the further bases, if no other run does."""
+        if self._given is not None:
+            return self._given
+        others = [self.model("bases", number) for number in range(1, self._config.recursion.bases)]
+        return Ensemble([self._before(arm, k), *others]).eval() if others else self._before(arm, k)
+
+    def soft_teacher(self, arm: str, k: int, data: Sequences) -> Teacher | None:
+        """Who gives soft targets, and what share of them each sequence takes; a control like its round."""
+        rules = self._config.recursion
+        taught = self._succeeds(arm, k) and arm != _PLAIN
+        if not taught or not (rules.soft_observed or rules.soft_synthetic):
+            return None
+        share = torch.where(data.round_index == OBSERVED, rules.soft_observed, rules.soft_synthetic)
+        return Teacher(self.teacher(arm, k), share)
+
+    def _succeeds(self, arm: str, k: int) -> bool:
+        """Whether there is a round before."""
+        return k > 0 and arm != "bases"
+
+    def _before(self, arm: str, k: int) -> SequenceModel:
+        return self.model("rounds" if k == 1 else arm, k - 1)
+
+    def _network(self, arm: str, k: int) -> SequenceModel:
+        """The backbone; a successor may have another dropout than the base."""
+        shape, dropout = self._config.model, self._config.recursion.dropout
+        if dropout is not None and self._succeeds(arm, k) and arm != _PLAIN:
+            shape = shape.model_copy(update={"dropout": dropout})
+        return build_model(shape, self._num_items)
