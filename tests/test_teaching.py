@@ -9,6 +9,7 @@ import rsir
 import rsir.recursion
 from rsir.config import Config, load_config
 from rsir.errors import ConfigError
+from rsir.evidence.provenance import prove
 from rsir.run import Run
 
 TINY = [
@@ -92,6 +93,8 @@ def test_bases_of_other_seeds_teach_beside(tmp_path: Path) -> None:
     weights = [(folder.folder / "model.safetensors").read_bytes() for folder in (base, other)]
     assert weights[0] != weights[1]
     summary = run.summary()
+    assert len(summary["bases"]) == 1
+    assert prove(run).checks["training_data"] == 5  # two bases, the round, two controls
     assert summary["rounds"][1]["valid"] != summary["control"][0]["valid"]
     assert summary["controls"]["plain"][0]["valid"] != summary["control"][0]["valid"]
 

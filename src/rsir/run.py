@@ -144,6 +144,7 @@ class Run:
             "status": "completed" if result else state.get("status", "interrupted"),
             "run": str(self.folder),
             "data": {key: facts[key] for key in ("users", "items", "events", "fingerprint")},
+            "bases": [self._round("bases", k + 1) for k in range(len(self.store.arms("bases")))],
             "rounds": [self._round("rounds", k) for k in range(len(self.store.arms("rounds")))],
             "control": [self._round("control", k + 1) for k in range(len(self.store.arms("control")))],
             "controls": {

@@ -131,7 +131,7 @@ class RunStore:
         return Truth.load(folder) if folder.is_dir() else None
 
     def arm(self, arm: str, round_index: int) -> ArmFolder:
-        """Where round `round_index` of "rounds", "control" or "controls/NAME" is kept."""
+        """Where round `round_index` of "rounds", "bases", "control" or "controls/NAME" is kept."""
         return ArmFolder(self.folder / arm / str(round_index))
 
     def arms(self, arm: str) -> list[ArmFolder]:
@@ -181,7 +181,7 @@ class RunStore:
     def write_metrics(self) -> None:
         """Write metrics.jsonl anew from the rounds that are done."""
         lines = []
-        for name in ("rounds", "control", *self.control_arms()):
+        for name in ("rounds", "bases", "control", *self.control_arms()):
             for folder in self.arms(name):
                 record, test = folder.record(), folder.test()
                 for part, metrics in (("valid", record["valid"]), ("test", test and test["metrics"])):

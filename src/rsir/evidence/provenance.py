@@ -16,6 +16,7 @@ import torch
 from rsir.data.sequences import Sequences
 from rsir.data.synthetic import from_frame
 from rsir.errors import DataError
+from rsir.evidence.controls import folder_of
 from rsir.evidence.fingerprint import data_fingerprint
 from rsir.run import Run
 from rsir.store import ArmFolder
@@ -44,9 +45,8 @@ def prove(run: Run) -> Provenance:
     if run.interactions.fingerprint != run.store.data_facts["fingerprint"]:
         raise DataError(_failed(run, "data", "the log kept there is not the one the run was made from"))
     data, checks = train, {"sequences": 0, "generated_items": 0, "training_data": 0}
-    first = run.store.arm("rounds", 0)
-    if first.done:
-        checks["training_data"] += _same_data(run, first, train)
+    for folder in (run.store.arm("rounds", 0), *run.store.arms("bases")):
+        checks["training_data"] += _same_data(run, folder, train) if folder.done else 0
     for k in _generated(run):
         frame = run.store.arm("rounds", k).frame("synthetic")
         synthetic = from_frame(frame, run.interactions, data)
@@ -54,7 +54,7 @@ def prove(run: Run) -> Provenance:
         checks["sequences"] += len(synthetic)
         checks["generated_items"] += synthetic.num_events - len(synthetic)
         data = Sequences.concat([data, synthetic])
-        for arm, expected in (("rounds", data), ("control", train)):
+        for arm, expected in (("rounds", data), ("control", train), (folder_of("plain"), train)):
             if run.store.arm(arm, k).done:
                 checks["training_data"] += _same_data(run, run.store.arm(arm, k), expected)
     for arm in run.store.control_arms():
