@@ -80,6 +80,6 @@ def their_indices(items: Vocabulary, known: Iterable[object], first: int) -> Ten
     found = ours.join(table, on="id", how="left", maintain_order="left")["index"].fill_null(-1)
     if int(found.max()) < 0:  # type: ignore[arg-type]
         raise DataError(
-            f"the model knows none of the {len(items):,} items: give the catalogue of the log it was trained on"
+            f"the model knows none of the {len(items):,} items: give the catalogue it was trained on"
         )
     return torch.from_numpy(found.to_numpy(writable=True))
