@@ -17,7 +17,7 @@ FLOORS = {
     4: {"generate", "acquire"},
     5: {"config", "store"},
     6: {"recursion", "evidence", "run", "launch", "enrich", "assess", "teaching", "lineage"},
-    7: {"adapters", "bench", "report"},
+    7: {"adapters", "bench", "report", "tune"},
     8: {"cli"},
 }
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names}

@@ -68,7 +68,8 @@ class RecBoleModel(ForeignModel):
             raise ModelError(
                 f"{type(model).__name__} reads {error} of each case: give a model of item sequences"
             ) from None
-        return scores.view(len(histories), model.n_items)  # type: ignore[no-any-return]
+        rows: Tensor = scores.view(len(histories), model.n_items)
+        return rows
 
 
 def _library() -> tuple[Any, Any]:

@@ -52,7 +52,7 @@ class RecToolsModel(ForeignModel):
     def score_theirs(self, histories: Ragged) -> Tensor:
         """Scores over RecTools' indices, extra tokens included; float32 (B, W)."""
         network = self._network
-        sessions = [(row, [1.0] * len(row), {}) for row in histories.tolists()]
+        sessions: list[Any] = [(row, [1.0] * len(row), {}) for row in histories.tolists()]
         vectors = network.item_model.get_all_embeddings()
         batch = {name: values.to(vectors.device) for name, values in self._prepare(sessions).items()}
         states: Tensor = network.encode_sessions(batch, vectors)[:, -1]

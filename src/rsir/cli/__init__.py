@@ -17,6 +17,7 @@ from rsir.cli import bench, data, evidence, machine, use
 from rsir.cli.models import models_verb
 from rsir.cli.output import Stopped, complain
 from rsir.cli.run import run_verb
+from rsir.cli.tune import tune_verb
 from rsir.errors import RsirError
 
 USAGE, STOPPED = 2, 130
@@ -37,6 +38,7 @@ app.command("compare")(evidence.compare_verb)
 app.command("audit")(evidence.audit_verb)
 app.command("diagnose")(evidence.diagnose_verb)
 app.command("models")(models_verb)
+app.command("tune")(tune_verb)
 app.command("doctor")(machine.doctor_verb)
 app.add_typer(bench.app, name="bench")
 app.add_typer(machine.config_app, name="config")

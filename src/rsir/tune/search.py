@@ -1,0 +1,288 @@
+"""A search: the base first, then self-improvement on the best base, each with the same budget.
+
+A trial is worth its best validation figure. The test split is never read: what a trial is handed as a test
+split is the validation split once more. Every finished trial is a line of `trials.jsonl`; a search that was
+killed goes on behind the last one.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rsir.config import Config, to_toml
+from rsir.data.interactions import Interactions
+from rsir.data.splits import Split, split
+from rsir.devices import environment, resolve_device, resolve_precision
+from rsir.errors import ConfigError, ModelError, StoreError
+from rsir.evaluate import evaluate
+from rsir.files import read_json, write_json, write_text
+from rsir.launch import open_log, refuse_untrainable
+from rsir.models import build_model
+from rsir.models.base import SequenceModel
+from rsir.recursion import recurse
+from rsir.rng import generator_seed
+from rsir.store import RunStore
+from rsir.teaching import open_teachers
+from rsir.train import fit
+from rsir.tune.space import Axis, Phase, Space, check_axes, current, with_values
+from rsir.tune.trials import Record, best, importance, library, looking, next_trial, study_of
+from rsir.watch import Watch
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What is searched, and for how long.
+
+    Attributes:
+        phases: "base", "recursion" or both; without "base", that of the configuration is improved.
+        space: the axes of each phase.
+        trials: trials of each phase at most; ≥ 1.
+        timeout: seconds of trials of each phase, over all stops; a running trial is not cut off.
+    """
+
+    phases: tuple[Phase, ...]
+    space: Space
+    trials: int = 20
+    timeout: float | None = None
+
+    def facts(self, config: Config, log: Interactions) -> dict[str, Any]:
+        """What makes two searches the same: not the budget, which may grow."""
+        axes = {phase: [axis.facts() for axis in self.space[phase]] for phase in self.phases}
+        return {"fingerprint": log.fingerprint, "space": axes, "config": config.model_dump(mode="json")}
+
+
+def tune(
+    log: Any,
+    out: str | Path,
+    tuning: Tuning,
+    *,
+    config: Config | None = None,
+    device: str = "auto",
+    watch: Watch | None = None,
+) -> dict[str, Any]:
+    """Search for the settings that are best on validation.
+
+    Args:
+        log: as of `rsir.run`; None simulates users.
+        out: folder of the search; one that holds the same search goes on.
+        tuning: what, and for how long.
+        config: everything that is not searched, and the first trial.
+        device: "auto", "cpu" or "cuda".
+        watch: is told of progress.
+
+    Returns:
+        The result, as in `result.json` (see docs/formats.md).
+
+    Raises:
+        MissingExtraError: if Optuna is not installed.
+        ConfigError: for an axis that is no possible setting, or a budget of nothing.
+        StoreError: if `out` holds another search, or something else.
+    """
+    library()
+    config, where = config or Config(), resolve_device(device)
+    if tuning.trials < 1 or (tuning.timeout is not None and tuning.timeout <= 0):
+        raise ConfigError(
+            f"a budget of {tuning.trials} trials and {tuning.timeout} seconds tries nothing: raise it"
+        )
+    for phase in tuning.phases:
+        check_axes(tuning.space[phase], config)
+    if "recursion" in tuning.phases and not config.recursion.rounds:
+        raise ConfigError(
+            "recursion.rounds = 0 leaves no self-improvement to tune: raise it, or say --for base"
+        )
+    interactions, _ = open_log(log, config)
+    cut = split(interactions, config.split)
+    refuse_untrainable(cut, config)
+    folder = _folder(Path(out), tuning.facts(config, interactions))
+    search = _Search(
+        tuning, config, interactions, replace(cut, test=cut.valid), folder, where, watch or Watch()
+    )
+    return search.run()
+
+
+def _folder(folder: Path, facts: dict[str, Any]) -> Path:
+    """The folder of a new search, or of the same one begun before."""
+    known = folder / "tune.json"
+    if known.is_file():
+        if read_json(known) != json.loads(json.dumps(facts)):
+            raise StoreError(
+                f"{folder} holds a search of another log, space or settings: choose another --out"
+            )
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StoreError(f"{folder} is not empty: choose another --out")
+    else:
+        write_json(known, facts)
+    return folder
+
+
+class _Search:
+    """One search over its folder. Nothing outlives a trial but its record."""
+
+    def __init__(
+        self,
+        tuning: Tuning,
+        config: Config,
+        log: Interactions,
+        cut: Split,
+        folder: Path,
+        device: torch.device,
+        watch: Watch,
+    ) -> None:
+        self.tuning, self.log, self.cut, self.folder = tuning, log, cut, folder
+        self.device, self.watch, self.given = device, watch, config
+        precision = resolve_precision(config.training.score_precision, device)
+        self.config = with_values(config, {"training.score_precision": precision, "recursion.control": False})
+        self.counts = cut.train.item_counts()
+
+    def run(self) -> dict[str, Any]:
+        """Every phase, on top of the best of the one before; then the result."""
+        found: dict[str, Any] = {}
+        for phase in self.tuning.phases:
+            records = self._phase(phase)
+            found[phase] = self._outcome(phase, records)
+            if chosen := best(records):
+                self.config = with_values(self.config, chosen["params"])
+                self.given = with_values(self.given, chosen["params"])
+        write_text(self.folder / "best.toml", to_toml(self.given))
+        result = {
+            "out": str(self.folder),
+            "monitor": self.config.monitor,
+            "budget": {"trials": self.tuning.trials, "timeout": self.tuning.timeout},
+            "config": str(self.folder / "best.toml"),
+            "base": found.get("base"),
+            "recursion": found.get("recursion"),
+        }
+        write_json(self.folder / "result.json", result)
+        return result
+
+    def _phase(self, phase: Phase) -> list[Record]:
+        """Trials until the budget is spent; those of before included."""
+        axes, records = self.tuning.space[phase], self._records(phase)
+        first = current(self.config, axes)
+        while len(records) < self.tuning.trials and not self._late(records):
+            study = study_of(records, axes, self.config.seed)
+            records.append(self._trial(phase, next_trial(study, axes, first), len(records)))
+            self._keep(phase, records)
+        return records
+
+    def _late(self, records: list[Record]) -> bool:
+        limit = self.tuning.timeout
+        return limit is not None and sum(record["seconds"] for record in records) >= limit
+
+    def _trial(self, phase: Phase, trial: Any, number: int) -> Record:
+        """Make one trial; one that diverges has failed, one below the median is left off."""
+        started, config = time.perf_counter(), with_values(self.config, trial.params)
+        record: Record = {"phase": phase, "number": number, "params": trial.params, "looks": []}
+        self.watch.stage("train", f"{phase} trial {number}", 0)
+        worth = self._base if phase == "base" else self._recursion
+        try:
+            record |= {"state": "completed", "value": worth(config, trial, record)}
+        except library().TrialPruned:
+            record |= {"state": "pruned", "value": max(record["looks"])}
+        except ModelError as error:
+            record |= {"state": "failed", "value": None, "reason": str(error)}
+        record["seconds"] = round(time.perf_counter() - started, 3)
+        shown = "–" if record["value"] is None else f"{record['value']:.4f}"
+        self.watch.note(
+            f"{phase} trial {number}: {record['state']}, {config.monitor} {shown}, {trial.params}"
+        )
+        return record
+
+    def _base(self, config: Config, trial: Any, record: Record) -> float:
+        """The base as `rsir run` trains it, given up where other trials were better by then."""
+        look = looking(trial)
+
+        def told(period: int, value: float) -> None:
+            record["looks"].append(value)
+            look(period, value)
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator_seed(config.seed, "initial", 0))
+            model = build_model(config.model, self.cut.train.num_items)
+        result = fit(
+            model,
+            self.cut.train,
+            config.training,
+            partial(self._validate, config=config),
+            seed=generator_seed(config.seed, "train", 0),
+            monitor=config.monitor,
+            device=self.device,
+            progress=lambda seen: told(seen.period, seen.value),
+        )
+        return result.best_value
+
+    def _validate(self, model: SequenceModel, config: Config) -> dict[str, float]:
+        look = partial(evaluate, model, self.cut.valid, self.counts, config.evaluation)
+        return look(device=self.device, with_lists=False).metrics
+
+    def _recursion(self, config: Config, trial: Any, record: Record) -> float:
+        """The best successor of the base; the base itself where nothing was admitted."""
+        place = self.folder / ".trial"
+        shutil.rmtree(place, ignore_errors=True)
+        try:
+            store = self._store(place, config)
+            for made in self._trained_base().iterdir():
+                if made.is_dir() and made.name != "data":
+                    shutil.copytree(made, place / made.name)
+            self._recurse(config, store)
+            values = [arm.record()["valid"][config.monitor] for arm in store.arms("rounds")]
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+        record["base"] = values[0]
+        return float(max(values[1:], default=values[0]))
+
+    def _trained_base(self) -> Path:
+        """The run of the base that all trials of self-improvement start from, made once."""
+        place, config = self.folder / "base", with_values(self.config, {"recursion.rounds": 0})
+        if not (place / "result.json").is_file():
+            shutil.rmtree(place, ignore_errors=True)
+            self._recurse(config, self._store(place, config))
+        return place
+
+    def _recurse(self, config: Config, store: RunStore) -> None:
+        teacher = open_teachers(config.recursion.teachers, self.log, config, self.device)
+        how: dict[str, Any] = {"device": self.device, "watch": self.watch, "teacher": teacher}
+        recurse(self.cut, self.log, config, store, **how)
+
+    def _store(self, place: Path, config: Config) -> RunStore:
+        return RunStore.create(place, config, self.log, {}, environment(self.device))
+
+    def _records(self, phase: Phase | None = None) -> list[Record]:
+        """The trials made before, of one phase or of all."""
+        path = self.folder / "trials.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        records = [json.loads(line) for line in lines]
+        return [record for record in records if phase in (None, record["phase"])]
+
+    def _keep(self, phase: Phase, records: list[Record]) -> None:
+        """Write all trials, those of other phases included."""
+        others = [record for record in self._records() if record["phase"] != phase]
+        before, after = (others, records) if phase == "recursion" else (records, others)
+        lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in [*before, *after])
+        write_text(self.folder / "trials.jsonl", "".join(lines))
+
+    def _outcome(self, phase: Phase, records: list[Record]) -> dict[str, Any]:
+        """What a phase found."""
+        states = [record["state"] for record in records]
+        axes: tuple[Axis, ...] = self.tuning.space[phase]
+        return {
+            "trials": {state: states.count(state) for state in ("completed", "pruned", "failed")},
+            "best": _pick(best(records), ("number", "value", "params")),
+            "first": _pick(records[0], ("number", "value", "params")) if records else None,
+            "start": records[0].get("base") if records else None,
+            "importance": importance(records, axes, self.config.seed),
+            "seconds": round(sum(record["seconds"] for record in records), 3),
+        }
+
+
+def _pick(record: Mapping[str, Any] | None, keys: tuple[str, ...]) -> dict[str, Any] | None:
+    return None if record is None else {key: record[key] for key in keys}
