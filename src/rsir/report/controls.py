@@ -9,6 +9,7 @@ from rsir.report.view import Arm, Contrast, View
 
 MEANINGS = {
     "control": "updates alone",
+    "plain": "updates alone, no teacher",
     "duplicates": "observed sequences once more",
     "unverified": "rollouts without fidelity check",
     "augmented": "cropped, reordered, inserted",
