@@ -66,6 +66,9 @@ LOGS = {
 }
 
 SETTINGS = {
+    "no such teacher": ("--teacher nowhere", "there is no run directory"),
+    "soft share above one": ("--set recursion.soft_observed=1.5", "recursion.soft_observed = 1.5"),
+    "no base": ("--set recursion.bases=0", "recursion.bases = 0"),
     "unknown key": ("--set training.learnin_rate=1", "did you mean 'training.learning_rate'?"),
     "unknown section": ("--set trainig.patience=3", "did you mean 'training.patience'?"),
     "section for a value": ("--set training=3", "is a section"),
