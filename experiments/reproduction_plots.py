@@ -347,11 +347,13 @@ def line_by_round(
 
 def sweeps_plot(rows: list[Row]) -> Figure | None:
     """Gain of round 1 on its control by τ, p and m."""
-    if not any(len(sweep_points(rows, study, base)) > 1 for study in SWEEPS for base in BASES):
+    swept = [study for study in SWEEPS if any(len(sweep_points(rows, study, base)) > 1 for base in BASES)]
+    if not swept:
         return None
-    figure = Figure(figsize=(7.6, 2.7), layout="constrained")
-    panels = figure.subplots(1, 3, sharey=True)
-    for axes, (study, (_, default, label)) in zip(panels, SWEEPS.items(), strict=True):
+    figure = Figure(figsize=(1 + 2.6 * len(swept), 2.7), layout="constrained")
+    panels = figure.subplots(1, len(swept), sharey=True, squeeze=False)[0]
+    for axes, study in zip(panels, swept, strict=True):
+        _, default, label = SWEEPS[study]
         for base, colour, marker in (("weak", "rounds", "o"), ("strong", "control", "s")):
             points = [(value, gain(some, 1)) for value, some in sweep_points(rows, study, base)]
             if len(points) > 1:
