@@ -124,9 +124,10 @@ def successors_table() -> str:
     lines.append("|---|---|---|---|---|---|---|")
     for row in sorted(rows, key=lambda row: (row["data"], -row["valid"]["ndcg@10"])):
         synthetic = f"{row['synthetic']:,}" if "synthetic" in row else "–"
+        ndcg, recall = (short(row["valid"][metric]) for metric in ("ndcg@10", "recall@10"))
         lines.append(
-            f"| {row['arm']} | {row['data'].replace('_', ' ')} | {row['seed']} | {short(row['valid']['ndcg@10'])} "
-            f"| {short(row['valid']['recall@10'])} | {synthetic} | {row['cpu_seconds']:,} |"
+            f"| {row['arm']} | {row['data'].replace('_', ' ')} | {row['seed']} | {ndcg} | {recall} "
+            f"| {synthetic} | {row['cpu_seconds']:,} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -140,8 +141,8 @@ def taught_table() -> str:
     for row in rows:
         means = [sum(row[m]) / row["seeds"] for m in ("ndcg@10", "recall@10")]
         gains = [
-            "; ".join(gain(name.split(" against ")[1], found) for name, found in row.items() if f"{m} ag" in name)
-            for m in ("ndcg@10", "recall@10")
+            "; ".join(gain(key.split(" against ")[1], row[key]) for key in row if f"{metric} against" in key)
+            for metric in ("ndcg@10", "recall@10")
         ]
         lines.append(
             f"| {row['test']} | {row['data'].replace('_', ' ')} | {row['seeds']} | {short(means[0])} "

@@ -39,6 +39,11 @@ class RecursionConfig(Settings):
         "warm", description="a successor begins with its predecessor's weights, or afresh"
     )
     warm_learning_rate: float = Field(3e-4, gt=0, description="learning rate of warm-started rounds")
+    warm_share: float | None = Field(
+        1 / 3,
+        gt=0,
+        description="most updates of a warm-started round, as a share of the base's; none = no limit",
+    )
     teachers: tuple[str, ...] = Field(
         (), description="runs whose chosen models generate, judge and teach; none given: the round before"
     )

@@ -39,7 +39,7 @@ from rsir.models import describe_model
 from rsir.models.base import SequenceModel
 from rsir.rng import generator_seed
 from rsir.store import ArmFolder, RunStore
-from rsir.train import fit, period_of
+from rsir.train import TrainingConfig, fit, period_of
 from rsir.watch import Watch
 
 
@@ -169,9 +169,7 @@ class _Recursion:
             return folder.record()
         self.watch.stage("train", arm, k)
         warm = self.lineage.warm(arm, k)
-        training = self.config.training
-        if warm:
-            training = training.model_copy(update={"learning_rate": self.config.recursion.warm_learning_rate})
+        training = self._warm_training() if warm else self.config.training
         model = self.lineage.initial(arm, k)
         horizon = budget or training.max_periods * self.period
         result = fit(
@@ -217,6 +215,15 @@ class _Recursion:
             f"{_name(arm, k)}: validation {self.config.monitor} {shown:.4f} ({result.seconds:.0f} s)"
         )
         return record
+
+    def _warm_training(self) -> TrainingConfig:
+        """How a warm-started round is fitted: slower, and for its share of the base's updates at most."""
+        rules, training = self.config.recursion, self.config.training
+        changes: dict[str, float] = {"learning_rate": rules.warm_learning_rate}
+        if rules.warm_share is not None:
+            periods = self.store.arm("rounds", 0).record()["updates"] / self.period
+            changes["max_periods"] = max(1, round(rules.warm_share * periods))
+        return training.model_copy(update=changes)
 
     def control_data(self, arm: ControlArm, k: int, count: int) -> Sequences:
         """What a control arm is trained on in round k, where the round itself admitted `count` sequences."""
