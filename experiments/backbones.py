@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from base import commit
 from tables import short
 
 from rsir import read_log, split
+from rsir.bench.clock import commit
 from rsir.data.splits import Split
 from rsir.evaluate import evaluate
 from rsir.models import MODELS, build_model
@@ -114,7 +114,7 @@ def main() -> None:
         }:
             continue
         row = {"data": given.log.stem, **run(name, cut, given.seed, given.passes)}
-        row |= {"machine": platform.machine(), "commit": commit()}
+        row |= {"machine": platform.machine(), "commit": commit() or ""}
         with open(given.out, "a", encoding="utf-8") as results:
             results.write(json.dumps(row, ensure_ascii=False) + "\n")
         print(f"{name}: {row['valid']} {row['cpu_seconds_per_pass']} s a pass", flush=True)

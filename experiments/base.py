@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 import torch
 
 from rsir import read_log, split
+from rsir.bench.clock import commit
 from rsir.evaluate import evaluate
 from rsir.models import build_model
 from rsir.models.base import SequenceModel
@@ -112,18 +112,10 @@ def main() -> None:
         key = (name, given.log.stem, given.seed)
         if any((row["variant"], row["data"], row["seed"]) == key for row in done):
             continue
-        row = {**run(name, given.log, given.seed), "machine": platform.machine(), "commit": commit()}
+        row = {**run(name, given.log, given.seed), "machine": platform.machine(), "commit": commit() or ""}
         with open(given.out, "a", encoding="utf-8") as results:
             results.write(json.dumps(row) + "\n")
         print(name, row["valid"], f"{row['cpu_seconds']:.0f} s", flush=True)
-
-
-def commit() -> str:
-    """The commit that made a figure."""
-    asked = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
-    )
-    return asked.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -30,6 +29,7 @@ from typing import Any
 
 import torch
 
+from rsir.bench.clock import commit
 from rsir.config import Config, load_config
 from rsir.data.sequences import Sequences
 from rsir.data.splits import Split, split
@@ -333,13 +333,6 @@ def sharpness(run: Run, cut: Split) -> dict[str, float]:
     }
 
 
-def commit() -> str:
-    asked = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
-    )
-    return asked.stdout.strip()
-
-
 def there(results: Path) -> list[dict[str, Any]]:
     """The rows made so far."""
     return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
@@ -362,7 +355,7 @@ def main() -> None:
     for job in jobs(cells, data):
         if any(row["job"] == vars(job) for row in there(given.out)):
             continue
-        row = {"job": vars(job)} | perform(job, given.log, scratch) | {"commit": commit()}
+        row = {"job": vars(job)} | perform(job, given.log, scratch) | {"commit": commit() or ""}
         with open(given.out, "a", encoding="utf-8") as results:
             results.write(json.dumps(row) + "\n")
         shown = [round(entry["model"]["test"]["ndcg@10"], 4) for entry in row["rounds"]]

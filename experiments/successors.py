@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import time
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 
 from rsir.acquire import RetainAll
+from rsir.bench.clock import commit
 from rsir.data.sequences import OBSERVED, Sequences
 from rsir.evaluate import evaluate
 from rsir.evidence.significance import hierarchical_bootstrap
@@ -191,7 +191,7 @@ def main() -> None:
             cut = base(given.bases[first])[0].split()
             valid = look(cut.valid, cut.train.item_counts(), model)
             row = {"arm": name, "data": given.log.stem, "seed": seed, "valid": valid}
-            row |= facts | {"cpu_seconds": round(time.process_time() - started), "commit": commit()}
+            row |= facts | {"cpu_seconds": round(time.process_time() - started), "commit": commit() or ""}
             with open(given.out, "a", encoding="utf-8") as results:
                 results.write(json.dumps(row) + "\n")
             print(name, seed, {k: round(valid[k], 5) for k in ("ndcg@10", "recall@10")}, flush=True)
@@ -211,7 +211,12 @@ def final(given: argparse.Namespace) -> None:
             found = evaluate(model, cut.test, cut.train.item_counts(), with_lists=False)
             values.setdefault(name, []).append({m: found.values(m) for m in ("ndcg@10", "recall@10")})
     for name, found in values.items():
-        row: dict[str, Any] = {"test": name, "data": given.log.stem, "seeds": len(found), "commit": commit()}
+        row: dict[str, Any] = {
+            "test": name,
+            "data": given.log.stem,
+            "seeds": len(found),
+            "commit": commit() or "",
+        }
         for metric in ("ndcg@10", "recall@10"):
             row[metric] = [round(float(one[metric].mean()), 6) for one in found]
             for rival in [r for r in given.against if r != name]:
@@ -223,13 +228,6 @@ def final(given: argparse.Namespace) -> None:
         print(json.dumps(row), flush=True)
         with open(given.out.with_name("successors_test.jsonl"), "a", encoding="utf-8") as results:
             results.write(json.dumps(row) + "\n")
-
-
-def commit() -> str:
-    asked = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent
-    )
-    return asked.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -181,6 +181,7 @@ class _Run:
         self.chosen: list[Chosen] = []
         self.checks: list[tuple[int, int]] = []
         self.distinct_prefixes = 0
+        self.top_k = min(config.top_k, scorer.num_items)
         self.memory: Memory | None = None
 
     def start(self) -> Front:
@@ -240,9 +241,7 @@ class _Run:
             scores_PK = torch.zeros((), dtype=torch.float64, device=items_PK.device).expand_as(items_PK)
             own = Candidates.listed(items_PK[pairs.prefix], place)
         else:
-            own = Candidates.own(
-                *_best_first(pairs.remaining, asked), min(self.config.top_k, self.scorer.num_items)
-            )
+            own = Candidates.own(*_best_first(pairs.remaining, asked), self.top_k)
         return _Scored(pairs, place, own, items_PK, scores_PK, seen_PK)
 
     def _past(self, front: Front) -> Past | None:
@@ -266,9 +265,9 @@ class _Run:
 
     def _choose(self, front: Front, scored: _Scored, going: Tensor) -> tuple[Tensor, Tensor]:
         """The next item of each rollout that goes on, and whether it came from the own pool."""
-        rollout, k = front.rollout[going], min(self.config.top_k, self.scorer.num_items)
+        rollout = front.rollout[going]
         own = scored.own.select(scored.pairs.of_rollout[going])
-        free = Candidates.free(scored.items_PK, scored.scores_PK, scored.seen_PK, k)
+        free = Candidates.free(scored.items_PK, scored.scores_PK, scored.seen_PK, self.top_k)
         from_own = self.exploration.own_pool(self._draw("pool", rollout, front.length))
         candidates = own.where(from_own, free.select(front.prefix[going]))
         return self.exploration.choose(candidates, self._draw("choice", rollout, front.length)), from_own

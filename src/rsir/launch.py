@@ -20,6 +20,7 @@ from rsir.data.truth import Truth
 from rsir.devices import environment, peak_rss_bytes, resolve_device, resolve_precision
 from rsir.files import write_json
 from rsir.models import build_model
+from rsir.models.base import SequenceModel
 from rsir.recursion import recurse
 from rsir.run import Run
 from rsir.store import RunStore, refuse_used
@@ -64,7 +65,7 @@ def run(
     interactions, truth = open_log(log, config)
     cut = split(interactions, config.split)
     refuse_untrainable(cut, config)
-    open_teachers(config.recursion.teachers, interactions, config, "cpu")
+    teacher = open_teachers(config.recursion.teachers, interactions, config, where)
     facts = {
         "users": len(interactions.users),
         "items": len(interactions.items),
@@ -81,7 +82,7 @@ def run(
     for note in interactions.notes:
         watch.note(note)
     try:
-        return _go(Run(store), cut, truth, where, watch)
+        return _go(Run(store), cut, truth, where, watch, teacher)
     except Exception:
         if not any(path.is_file() for path in (store.folder / "rounds").rglob("*")):
             shutil.rmtree(store.folder, ignore_errors=True)
@@ -133,7 +134,14 @@ def _resolved(config: Config, device: torch.device) -> Config:
     return config.model_copy(update={"training": training})
 
 
-def _go(opened: Run, cut: Split, truth: Truth | None, device: torch.device, watch: Watch) -> Run:
+def _go(
+    opened: Run,
+    cut: Split,
+    truth: Truth | None,
+    device: torch.device,
+    watch: Watch,
+    teacher: SequenceModel | None = None,
+) -> Run:
     """Do what is left of a run, keeping count of time and memory over stops."""
     store = opened.store
     with store.locked():
@@ -144,9 +152,8 @@ def _go(opened: Run, cut: Split, truth: Truth | None, device: torch.device, watc
         clock.write("running")
         try:
             log, config = opened.interactions, opened.config
-            teacher = open_teachers(config.recursion.teachers, log, config, device)
-            how: dict[str, Any] = {"device": device, "watch": clock, "truth": truth, "teacher": teacher}
-            recurse(cut, log, config, store, **how)
+            teacher = teacher or open_teachers(config.recursion.teachers, log, config, device)
+            recurse(cut, log, config, store, device=device, watch=clock, truth=truth, teacher=teacher)
         except BaseException as stop:
             clock.write("interrupted" if isinstance(stop, KeyboardInterrupt) else "failed")
             raise

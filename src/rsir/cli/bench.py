@@ -58,14 +58,15 @@ def generation_verb(
         "generation.max_rank": max_rank,
         "seed": seed,
     }
+    told = _Told(quick, threads, device, as_json, quiet)
     if items or sources:
-        _large("generation", data, items or 1_000_000, sources or 100_000, flags, threads, device, as_json)
+        _large("generation", data, items or 1_000_000, sources or 100_000, flags, told)
         return
     effort = Effort(1, 1, 10, 20, 20) if quick else Effort(passes)
     _measure(
         lambda config, where, note: measure_generation(data, config, effort, device=where, note=note),
         flags,
-        _Told(quick, threads, device, as_json, quiet),
+        told,
     )
 
 
@@ -95,8 +96,9 @@ def training_verb(
     from rsir.bench.training import Effort, measure_training
 
     flags = {"model.dim": dim, "seed": seed}
+    told = _Told(quick, threads, device, as_json, quiet)
     if items or sources:
-        _large("training", data, items or 1_000_000, sources or 512, flags, threads, device, as_json)
+        _large("training", data, items or 1_000_000, sources or 512, flags, told)
         return
     effort = Effort(passes, 2 if quick else 20, epochs, share)
     _measure(
@@ -104,7 +106,7 @@ def training_verb(
             data, config, effort, device=where, note=note, libraries=rivals
         ),
         flags,
-        _Told(quick, threads, device, as_json, quiet),
+        told,
     )
 
 
@@ -181,14 +183,7 @@ def _measure(
 
 
 def _large(
-    stage: str,
-    data: Path | None,
-    items: int,
-    sources: int,
-    flags: Mapping[str, object],
-    threads: int | None,
-    device: str,
-    as_json: bool,
+    stage: str, data: Path | None, items: int, sources: int, flags: Mapping[str, object], told: _Told
 ) -> None:
     """Random sequences over a large catalogue, in a process of its own."""
     from rsir.bench.alone import alone
@@ -202,7 +197,7 @@ def _large(
         num_items=items,
         num_sources=sources,
         overrides=overrides,
-        threads=threads or torch.get_num_threads(),
-        device=str(resolve_device(device)),
+        threads=told.threads or torch.get_num_threads(),
+        device=str(resolve_device(told.device)),
     )
-    print_json(found) if as_json else print_facts(found)
+    print_json(found) if told.as_json else print_facts(found)

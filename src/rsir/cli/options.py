@@ -62,6 +62,15 @@ def overrides(flags: Mapping[str, object], given: list[str] | None = None) -> li
     return told + (given or [])
 
 
+def default_folder(parent: str, log: Path | None) -> Path:
+    """Where results go if --out is not given.
+
+    >>> default_folder("runs", Path("logs/events.csv.gz")).as_posix(), default_folder("runs", None).as_posix()
+    ('runs/events', 'runs/quickstart')
+    """
+    return Path(parent) / (log.name.split(".")[0] if log else "quickstart")
+
+
 def changed(
     stored: Config, file: Path | None, given: list[str]
 ) -> tuple[Config, list[tuple[str, object, object]]]:

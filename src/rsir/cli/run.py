@@ -76,7 +76,7 @@ def run_verb(
         **o.cleaning(file_order, min_user_events, min_item_events),
     }
     given = o.overrides(flags, set_)
-    folder = out or Path("runs") / (log.name.split(".")[0] if log else "quickstart")
+    folder = out or o.default_folder("runs", log)
     try:
         with watching(quiet) as watch:
             if resuming:

@@ -68,7 +68,7 @@ def tune_verb(
     flags = {"model.name": model, "seed": seed, "split.kind": split, **reading, **cleaning}
     settings = load_config(config, o.overrides(flags, set_))
     tuning = Tuning(_PHASES[what], search_space(space, search or []), trials, timeout)
-    folder = out or Path("tunings") / (log.name.split(".")[0] if log else "quickstart")
+    folder = out or o.default_folder("tunings", log)
     try:
         with watching(quiet) as watch:
             result = tune(log, folder, tuning, config=settings, device=device, watch=watch)

@@ -22,9 +22,7 @@ from torch import Tensor, nn
 from rsir.data.splits import Cases
 from rsir.errors import ConfigError, DataError, ModelError
 from rsir.models.base import Recommender, SequenceModel
-
-_CACHED_SCORES = 1 << 19
-"""Scores held at a time on a CPU, so that they stay in its second-level cache."""
+from rsir.models.topk import rows_in_cache
 
 SeenPolicy = Literal["mask", "mask_except_target", "allow"]
 Progress = Callable[[int, int], None]
@@ -180,7 +178,7 @@ def _scorer(model: Recommender) -> Callable[[Cases], Iterator[tuple[slice, Tenso
 def _parts(model: SequenceModel, vectors_DV: Tensor, batch: Cases) -> Iterator[tuple[slice, Tensor]]:
     """Scores of a few rows at a time: on a CPU they stay in cache while ranks are counted."""
     states = model.encode_last(batch.histories)
-    rows = len(batch) if states.is_cuda else max(16, _CACHED_SCORES // vectors_DV.shape[1])
+    rows = rows_in_cache(states, vectors_DV.shape[1])
     for start in range(0, len(batch), rows):
         part = slice(start, min(start + rows, len(batch)))
         scores_BV = (states[part] @ vectors_DV).float()

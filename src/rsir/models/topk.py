@@ -45,6 +45,11 @@ def exact_dot(left: Tensor, right: Tensor) -> Tensor:
     return x[..., 0]
 
 
+def rows_in_cache(states: Tensor, width: int) -> int:
+    """How many states to score at a time against `width` items: on a CPU what its cache holds, else all."""
+    return len(states) if states.is_cuda else max(16, _CACHED_SCORES // width)
+
+
 def paired_scores(states: Tensor, vectors: Tensor, row: Tensor, item: Tensor) -> Tensor:
     """Exact scores of single (state, item) pairs; `row` and `item` int64 (M,), float64 (M,)."""
     size = max(1, _CACHED_SCORES // (8 * vectors.shape[1]))
@@ -166,7 +171,7 @@ def _best_of_tile(states: Tensor, tile: Tensor, width: int) -> tuple[Tensor, Ten
     Scores are made for a few states at a time in one buffer, −inf where it is longer than the tile.
     """
     length = -(-len(tile) // _BLOCK**3) * _BLOCK**3
-    rows = len(states) if states.is_cuda else max(16, _CACHED_SCORES // length)
+    rows = rows_in_cache(states, length)
     buffer = states.new_full((min(rows, len(states)), length), float("-inf"))
     tile_DT = tile.T.contiguous() if len(states) > rows else tile.T
     parts = []
