@@ -72,8 +72,8 @@ def softmax_loss(
 ) -> Tensor:
     """Cross-entropy over the whole catalogue, never holding N × V numbers.
 
-    The scores are made tile by tile of positions; their gradient is taken in the same visit,
-    while a tile is warm in cache, so nothing is kept for or recomputed in the backward pass.
+    The scores are made tile by tile of positions and their gradient is taken in the same visit, so
+    that nothing is kept for or recomputed in the backward pass.
 
     Args:
         hidden_ND: float (N, D).
@@ -90,84 +90,119 @@ def softmax_loss(
         A scalar, float32.
     """
     dtype = torch.bfloat16 if bfloat16 else torch.float32
-    goal = _Goal(target_N, weight_N.float(), label_smoothing, soft, dtype)
+    goal = _Goal.of(target_N, weight_N.float(), label_smoothing, soft, dtype)
     total: Tensor = _TiledSoftmax.apply(hidden_ND, vectors_VD, goal)
     return total / normaliser
 
 
+@dataclass(frozen=True)
 class _Goal:
-    """What the scores of a tile of positions should be, and how much each position weighs."""
+    """What each position should predict: three parts that sum to 1, and how much the position weighs.
 
-    def __init__(
-        self, target: Tensor, weight: Tensor, smoothing: float, soft: SoftTargets | None, dtype: torch.dtype
-    ) -> None:
-        self.target, self.weight, self.smoothing, self.dtype = target, weight, smoothing, dtype
-        self.hard = weight if soft is None else weight * (1 - soft.share_N.float())
-        self.soft = soft
+    Attributes:
+        target: int64 (N,), its next item.
+        weight_N: float32 (N,).
+        soft_N: float32 (N,), the part that follows the teacher's belief.
+        smoothing: of the rest, what is spread evenly over the catalogue; what is left is the next item's.
+        teacher: its states (N, F) and item vectors (F, V); None if there is none.
+        dtype: of all products.
+    """
+
+    target: Tensor
+    weight_N: Tensor
+    soft_N: Tensor
+    smoothing: float
+    teacher: tuple[Tensor, Tensor] | None
+    dtype: torch.dtype
+
+    @classmethod
+    def of(
+        cls, target: Tensor, weight: Tensor, smoothing: float, soft: SoftTargets | None, dtype: torch.dtype
+    ) -> _Goal:
+        share = torch.zeros_like(weight) if soft is None else soft.share_N.float()
+        teacher = None
         if soft is not None:
-            self.states = soft.hidden_NF.detach().to(dtype)
-            self.items_FV = soft.vectors_VF.detach().to(dtype).T
-
-    def fit(self, scores: Tensor, part: slice, belief: Tensor | None) -> Tensor:
-        """The weighted sum of the mean score under each position's target distribution."""
-        at_target = scores.gather(1, self.target[part, None]).float() * (1 - self.smoothing)
-        if self.smoothing:
-            at_target += self.smoothing * scores.mean(1, keepdim=True, dtype=torch.float32)
-        fit = (at_target[:, 0] * self.hard[part]).sum()
-        return fit if belief is None else fit + torch.einsum("nv,nv->n", belief, scores).float().sum()
+            teacher = soft.hidden_NF.detach().to(dtype), soft.vectors_VF.detach().to(dtype).T.contiguous()
+        return cls(target, weight, share, smoothing, teacher, dtype)
 
     def belief(self, part: slice) -> Tensor | None:
-        """The teacher's probabilities times share and weight; (tile, V)."""
-        if self.soft is None:
+        """The teacher's probabilities; (tile, V)."""
+        if self.teacher is None:
             return None
-        scores = self.states[part] @ self.items_FV
-        likely = scores.sub_(scores.amax(1, keepdim=True)).exp_()
-        mass = likely.sum(1, keepdim=True).float()
-        return likely.mul_(((self.weight - self.hard)[part, None] / mass).to(self.dtype))
-
-    def subtract(self, grad: Tensor, part: slice, belief: Tensor | None) -> None:
-        """Take the weighted target distribution from weighted probabilities."""
-        hard = self.hard[part]
-        if self.smoothing:
-            grad.sub_((hard[:, None] * (self.smoothing / grad.shape[1])).to(self.dtype))
-        at_target = (torch.arange(len(hard), device=hard.device), self.target[part])
-        grad.index_put_(at_target, (hard * (self.smoothing - 1)).to(self.dtype), accumulate=True)
-        if belief is not None:
-            grad.sub_(belief)
+        states, items_FV = self.teacher
+        scores = states[part] @ items_FV
+        return torch.softmax(scores, 1, out=scores)
 
 
 class _TiledSoftmax(torch.autograd.Function):
-    """Weighted sum of cross-entropies; gradients are made in the forward pass."""
+    """Weighted sum of cross-entropies; gradients are made in the forward pass.
+
+    The gradient by a position's scores is weight · (p − hard · next item − even / V − soft · belief), p its
+    softmax. Of this only p − soft · belief is ever a matrix; the rest, known in closed form, and the weights
+    are applied to states and gradients of width D. A tile of scores is passed over by three products and
+    one softmax, and by nothing else where there is no teacher.
+    """
 
     @staticmethod
     def forward(
         ctx: torch.autograd.function.FunctionCtx, hidden: Tensor, vectors: Tensor, goal: _Goal
     ) -> Tensor:
-        hidden_low, vectors_low = hidden.detach().to(goal.dtype), vectors.detach().to(goal.dtype)
-        tile = max(16, _TILE_BYTES[hidden.device.type] // (4 * vectors.shape[0]))
+        states, items = hidden.detach().to(goal.dtype), vectors.detach().to(goal.dtype)
+        weighted, items_DV = states * goal.weight_N[:, None].to(goal.dtype), items.T.contiguous()
         grad_hidden = torch.empty_like(hidden, dtype=torch.float32)
         grad_vectors = torch.zeros_like(vectors, dtype=torch.float32)
-        total = hidden.new_zeros((), dtype=torch.float32)
-        for start in range(0, hidden.shape[0], tile):
+        log_mass = torch.empty_like(goal.weight_N)
+        believed = torch.zeros_like(goal.weight_N)
+        tile = max(16, _TILE_BYTES[hidden.device.type] // (4 * len(items)))
+        buffer = states.new_empty(min(tile, len(states)), len(items))
+        for start in range(0, len(states), tile):
             part = slice(start, start + tile)
-            weights, belief = goal.weight[part, None], goal.belief(part)
-            scores = hidden_low[part] @ vectors_low.T
-            total -= goal.fit(scores, part, belief)
-            top = scores.amax(1, keepdim=True)
-            grad = scores.sub_(top).exp_()
-            mass = grad.sum(1, keepdim=True).float()  # summed in float32, whatever the type
-            total += ((top.float() + mass.log()) * weights).sum()
-            grad.mul_((weights / mass).to(goal.dtype))  # weighted probabilities
-            goal.subtract(grad, part, belief)
-            grad_hidden[part] = grad @ vectors_low
-            grad_vectors += grad.T @ hidden_low[part]
+            scores = torch.mm(states[part], items_DV, out=buffer[: len(states[part])])
+            at_target, belief = scores.gather(1, goal.target[part, None]).float(), goal.belief(part)
+            if belief is not None:
+                believed[part] = torch.einsum("nv,nv->n", belief, scores).float()
+            likely = torch.softmax(scores, 1, out=scores)
+            log_mass[part] = _log_mass(at_target, likely.gather(1, goal.target[part, None]))
+            if belief is not None:
+                likely.addcmul_(belief, goal.soft_N[part, None].to(goal.dtype), value=-1)
+            grad_hidden[part] = likely @ items
+            grad_vectors.add_(likely.T @ weighted[part])
+        exact = hidden.detach().float(), vectors.detach().float()
+        known = _settle(*exact, goal, grad_hidden, grad_vectors)
         ctx.save_for_backward(grad_hidden.to(hidden.dtype), grad_vectors.to(vectors.dtype))
-        return total
+        return ((log_mass - known - goal.soft_N * believed) * goal.weight_N).sum()
 
     @staticmethod
     def backward(ctx, grad_total: Tensor):  # type: ignore[no-untyped-def]
         grad_hidden, grad_vectors = ctx.saved_tensors
         return grad_hidden * grad_total, grad_vectors * grad_total, None
+
+
+def _log_mass(score: Tensor, likely: Tensor) -> Tensor:
+    """The log of the softmax's denominator from one item's score and probability, both (n, 1); float32 (n,).
+
+    A probability too small for float32 counts as the smallest: the loss is then too low, its gradient is not.
+    """
+    return (score - likely.float().clamp(min=torch.finfo(torch.float32).tiny).log())[:, 0]
+
+
+def _settle(
+    hidden: Tensor, vectors: Tensor, goal: _Goal, grad_hidden: Tensor, grad_vectors: Tensor
+) -> Tensor:
+    """Take the next item's and the even part of the target off the gradients, and weigh those of states.
+
+    Returns:
+        float32 (N,), the mean score under those two parts.
+    """
+    rest, weight = (1 - goal.soft_N)[:, None], goal.weight_N[:, None]
+    hard, even = rest * (1 - goal.smoothing), rest * goal.smoothing
+    aim_ND = hard * vectors[goal.target]
+    grad_vectors.index_add_(0, goal.target, hidden * weight * hard, alpha=-1)
+    if goal.smoothing:
+        aim_ND += even * vectors.mean(0)
+        grad_vectors.sub_((hidden * weight * even).sum(0) / len(vectors))
+    grad_hidden.sub_(aim_ND).mul_(weight)
+    return (hidden * aim_ND).sum(1)
 
 
 def sampled_softmax_loss(
