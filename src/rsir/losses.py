@@ -166,7 +166,7 @@ class _TiledSoftmax(torch.autograd.Function):
             if belief is not None:
                 likely.addcmul_(belief, goal.soft_N[part, None].to(goal.dtype), value=-1)
             grad_hidden[part] = likely @ items
-            grad_vectors.add_(likely.T @ weighted[part])
+            _add_product(grad_vectors, likely.T, weighted[part])
         exact = hidden.detach().float(), vectors.detach().float()
         known = _settle(*exact, goal, grad_hidden, grad_vectors)
         ctx.save_for_backward(grad_hidden.to(hidden.dtype), grad_vectors.to(vectors.dtype))
@@ -176,6 +176,14 @@ class _TiledSoftmax(torch.autograd.Function):
     def backward(ctx, grad_total: Tensor):  # type: ignore[no-untyped-def]
         grad_hidden, grad_vectors = ctx.saved_tensors
         return grad_hidden * grad_total, grad_vectors * grad_total, None
+
+
+def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add left @ right to a float32 total, without a temporary where that is their type."""
+    if left.dtype == torch.float32:
+        total.addmm_(left, right)
+    else:
+        total.add_(left @ right)
 
 
 def _log_mass(score: Tensor, likely: Tensor) -> Tensor:
