@@ -27,7 +27,7 @@ from rsir.data.sequences import OBSERVED, Sequences
 from rsir.evaluate import evaluate
 from rsir.evidence.significance import hierarchical_bootstrap
 from rsir.generate import GenerationConfig, generate
-from rsir.models import build_model
+from rsir.models import MODELS, ModelConfig, build_model
 from rsir.models.base import SequenceModel
 from rsir.models.ensemble import Ensemble
 from rsir.rng import generator_seed
@@ -52,9 +52,10 @@ class Arm:
         observed: the teacher's share of the targets of observed sequences.
         synthetic: the same of synthetic sequences; None for no synthetic sequences.
         weight: λ, weight of a synthetic sequence.
-        generation: settings of the rollouts; the teacher generates and judges.
+        generation: settings of the rollouts.
         how: start, learning rate and passes.
-        model: what is set anew of the network; another width begins cold.
+        model: what is set anew of the network; another width or backbone (`name`) begins cold.
+        generators: how many bases generate and judge, at least as many as teach.
     """
 
     teachers: int = 0
@@ -64,6 +65,13 @@ class Arm:
     generation: dict[str, Any] = field(default_factory=lambda: dict(FREE))
     how: dict[str, Any] = field(default_factory=lambda: dict(WARM))
     model: dict[str, Any] = field(default_factory=dict)
+    generators: int = 1
+
+    def config(self, base: ModelConfig) -> ModelConfig:
+        """The successor's network: the base's with what is set anew, or another backbone's."""
+        if "name" in self.model:
+            return MODELS[self.model["name"]].config(**self.model)
+        return base.model_copy(update=self.model)
 
 
 ARMS = {
@@ -108,6 +116,20 @@ ARMS |= {
     "3 teachers .9, dropout .2": Arm(3, 0.9, how=LONG, model={"dropout": 0.2}),
 }
 
+ROLLOUTS = {"max_rank": None}
+"""The paper's rollouts, followed to their natural end: no rank test."""
+ARMS |= {
+    "observed, cold": Arm(how=COLD),
+    "retain-all, cold": Arm(synthetic=0.0, generation=PAPER, how=COLD),
+    "whole rollouts": Arm(synthetic=0.0, generation=ROLLOUTS, how=COLD),
+    "whole rollouts of 3": Arm(synthetic=0.0, generation=ROLLOUTS, how=COLD, generators=3),
+}
+ARMS |= {
+    f"{backbone}, {name}": replace(ARMS[name], model={"name": backbone})
+    for backbone in ("hstu", "gru4rec")
+    for name in ("observed, cold", "whole rollouts", "whole rollouts of 3")
+}
+
 
 @cache
 def base(folder: Path) -> tuple[Run, SequenceModel]:
@@ -125,7 +147,7 @@ def successor(arm: Arm, bases: list[Path], first: int) -> tuple[SequenceModel, d
     run, predecessor = base(bases[first])
     seed, cut = run.config.seed, run.split()
     data, facts = cut.train, {}
-    teacher = teacher_of(bases, first, max(1, arm.teachers))
+    teacher = teacher_of(bases, first, max(arm.generators, arm.teachers))
     if arm.synthetic is not None:
         keys = {"seed": seed, "round_index": 1}
         rollouts = generate(teacher, cut.train, GenerationConfig(**arm.generation), **keys)
@@ -136,7 +158,7 @@ def successor(arm: Arm, bases: list[Path], first: int) -> tuple[SequenceModel, d
     share = torch.where(made, arm.synthetic or 0.0, arm.observed)
     training = run.config.training.model_copy(update={"learning_rate": arm.how["learning_rate"]})
     torch.manual_seed(generator_seed(seed, "initial", 1))
-    model = build_model(run.config.model.model_copy(update=arm.model), cut.train.num_items)
+    model = build_model(arm.config(run.config.model), cut.train.num_items)
     if arm.how.get("start") != "cold":
         model.load_state_dict(predecessor.state_dict())
     counts = cut.train.item_counts()
@@ -205,8 +227,7 @@ def final(given: argparse.Namespace) -> None:
         cut, seed = run.split(), run.config.seed
         for name in ["base", *given.arms]:
             if name != "base":
-                shape = run.config.model.model_copy(update=ARMS[name].model)
-                model = build_model(shape, cut.train.num_items).eval()
+                model = build_model(ARMS[name].config(run.config.model), cut.train.num_items).eval()
                 load_weights(given.keep / f"{name}, seed {seed}.safetensors", model)
             found = evaluate(model, cut.test, cut.train.item_counts(), with_lists=False)
             values.setdefault(name, []).append({m: found.values(m) for m in ("ndcg@10", "recall@10")})

@@ -24,6 +24,7 @@ class HSTUConfig(HeadsConfig):
     """The network's shape."""
 
     name: Literal["hstu"] = Field("hstu", description="which backbone")
+    dropout: float = Field(0.2, ge=0, lt=1, description="dropout after embedding and every sub-layer")
 
 
 class HSTU(Stack):
