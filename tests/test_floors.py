@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "src" / "rsir"
 FLOORS = {
-    0: {"errors", "settings", "rng", "ragged", "devices", "watch", "files", "weights"},
+    0: {"errors", "settings", "rng", "ragged", "devices", "watch", "files", "weights", "compiled"},
     1: {"data"},
     2: {"models", "losses", "metrics"},
     3: {"train", "evaluate", "explore", "fidelity"},

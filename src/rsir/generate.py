@@ -182,7 +182,7 @@ class _Run:
         self.checks: list[tuple[int, int]] = []
         self.distinct_prefixes = 0
         self.top_k = min(config.top_k, scorer.num_items)
-        self.memory: Memory | None = None
+        self.memory: tuple[Memory, ...] | None = None
 
     def start(self) -> Front:
         """Every rollout with the first item of its source."""

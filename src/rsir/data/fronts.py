@@ -7,10 +7,12 @@ Shape suffixes: R active rollouts, P distinct prefixes of length L, Q distinct
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
+from rsir.compiled import loops
 from rsir.data.sequences import Sequences
 from rsir.ragged import Ragged
 
@@ -91,16 +93,19 @@ class Pairs:
     def of(cls, front: Front, source_R: Tensor, own: Ragged) -> Pairs:
         """The pairs of a front, given the source of each rollout and the item set of each source."""
         key, of_rollout = (front.prefix * len(own) + source_R).unique(return_inverse=True)
-        prefix, items = key // len(own), own.select(key % len(own))
-        outside = ~contains(front.prefixes_PL, prefix[items.row], items.values)
-        lengths = torch.bincount(items.row[outside], minlength=len(items))
-        return cls(of_rollout, prefix, Ragged.from_lengths(items.values[outside], lengths))
+        prefix = key // len(own)
+        return cls(of_rollout, prefix, _outside(front.prefixes_PL, prefix, key % len(own), own))
 
     def first_place(self, items_PK: Tensor) -> Tensor:
         """Where the first of each pair's remaining items stands in the list of its prefix; int64 (Q,).
 
         K if none stands there.
         """
+        if (lookups := loops_for(items_PK)) is not None:
+            arrays = (
+                x.numpy() for x in (items_PK, self.prefix, self.remaining.values, self.remaining.offsets)
+            )
+            return torch.from_numpy(lookups.first_place(*arrays))
         width, row, item = items_PK.shape[1], self.remaining.row, self.remaining.values
         first = torch.full_like(self.prefix, width)
         places = torch.arange(width, device=first.device)
@@ -117,16 +122,36 @@ class Pairs:
         )
 
 
+def _outside(prefixes_PL: Tensor, prefix_Q: Tensor, source_Q: Tensor, own: Ragged) -> Ragged:
+    """The own items of each pair's source that do not stand in its prefix; Q rows."""
+    if (lookups := loops_for(prefix_Q)) is not None:
+        arrays = (x.numpy() for x in (prefixes_PL, prefix_Q, source_Q, own.values, own.offsets))
+        values, lengths = lookups.outside(*arrays)
+        return Ragged.from_lengths(torch.from_numpy(values), torch.from_numpy(lengths))
+    items = own.select(source_Q)
+    wanted = ~contains(prefixes_PL, prefix_Q[items.row], items.values)
+    return Ragged.from_lengths(items.values[wanted], torch.bincount(items.row[wanted], minlength=len(items)))
+
+
 def contains(prefixes_PL: Tensor, prefix: Tensor, item: Tensor) -> Tensor:
     """Whether each item stands in its prefix; `prefix` broadcasts with `item`; bool.
 
     >>> contains(torch.tensor([[1, 2], [3, 4]]), torch.tensor([0, 1]), torch.tensor([2, 2])).tolist()
     [True, False]
     """
+    if (lookups := loops_for(item)) is not None:
+        flat = prefix.expand_as(item).reshape(-1), item.reshape(-1)
+        found = torch.from_numpy(lookups.contains(prefixes_PL.numpy(), *(x.numpy() for x in flat)))
+        return found.view(item.shape)
     found = torch.zeros_like(item, dtype=torch.bool)
     for column in prefixes_PL.T:
         found |= column[prefix] == item
     return found
+
+
+def loops_for(x: Tensor) -> ModuleType | None:
+    """The compiled lookups, where they can be had and `x` is on a CPU."""
+    return None if x.is_cuda else loops("rsir.data.lookups")
 
 
 def own_item_sets(data: Sequences) -> Ragged:

@@ -53,6 +53,9 @@ class Memory:
         columns = zip(*(part.tensors for part in parts), strict=True)
         return cls(tuple(torch.cat(column) for column in columns), parts[0].length)
 
+    def __len__(self) -> int:
+        return len(self.tensors[0])
+
     @property
     def num_bytes(self) -> int:
         """What the tensors take."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from rsir.errors import ModelError
 from rsir.models.base import Memory, Recommender, SequenceModel
 from rsir.models.topk import Catalogue, exact_order, exact_top_k, paired_scores
+from rsir.models.workers import even_parts, side_by_side
 from rsir.ragged import Ragged
 
 
@@ -28,13 +30,13 @@ class Answers:
             descending, index ascending).
         scores: float64 (P, K), their scores; None if only the order was asked for.
         asked: float64 (M,), the scores of the items asked for, in the order asked; None likewise.
-        memory: what the model remembers of the prefixes, for one item more; None if nothing.
+        memory: what the model remembers of the prefixes, for one item more, in parts; None if nothing.
     """
 
     items: Tensor
     scores: Tensor | None
     asked: Tensor | None
-    memory: Memory | None = None
+    memory: tuple[Memory, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -42,16 +44,23 @@ class Past:
     """What the model remembers of earlier prefixes, and which of them each prefix goes on from.
 
     Attributes:
-        memory: of prefixes one item shorter.
-        parent: int64 (P,), places in `memory`.
+        memory: of prefixes one item shorter, in parts one after another.
+        parent: int64 (P,), places in `memory`, ascending.
     """
 
-    memory: Memory
+    memory: tuple[Memory, ...]
     parent: Tensor
 
-    def of(self, rows: Tensor) -> Memory:
+    def of(self, rows: slice) -> Memory:
         """The memory of some of the P prefixes."""
-        return self.memory.select(self.parent[rows])
+        if len(self.memory) == 1:
+            return self.memory[0].select(self.parent[rows])
+        parent = self.parent[rows]
+        ends = torch.tensor([len(part) for part in self.memory]).cumsum(0)
+        cuts = [0, *torch.searchsorted(parent, ends.to(parent.device)).tolist()]
+        parts = zip(self.memory, ends.tolist(), pairwise(cuts), strict=True)
+        taken = [part.select(parent[a:b] - end + len(part)) for part, end, (a, b) in parts if a < b]
+        return Memory.concat(taken)
 
 
 class PrefixScorer(Protocol):
@@ -86,7 +95,7 @@ class TiledScorer:
         self,
         model: SequenceModel,
         *,
-        batch_size: int = 8192,
+        batch_size: int = 1024,
         tile_size: int = 16384,
         memory_bytes: int = 512 << 20,
         device: torch.device | str | None = None,
@@ -98,37 +107,44 @@ class TiledScorer:
         with torch.no_grad():
             vectors = self._network.item_vectors().float().contiguous()
             self._catalogue = Catalogue.of(vectors, tile_size)
+        _ = self._catalogue.codes  # made once, before threads ask for them
 
-    @torch.no_grad()
     def ask(
         self, prefixes_PL: Tensor, queries: Ragged | None, top_k: int, past: Past | None = None
     ) -> Answers:
-        """See `PrefixScorer.ask`."""
-        parts, kept, kept_bytes = [], [], 0
-        for rows in torch.arange(len(prefixes_PL), device=prefixes_PL.device).split(self._batch_size):
-            states, memory = self._states(prefixes_PL[rows], past.of(rows) if past else None)
-            parts.append(self._answers(states, queries.select(rows) if queries else None, top_k))
-            kept_bytes += memory.num_bytes if memory else 0
-            if memory is not None and kept_bytes <= self._memory_bytes:
-                kept.append(memory)
-        whole = len(kept) == len(parts)
-        return _joined(parts, Memory.concat(kept) if whole else None)
+        """See `PrefixScorer.ask`. On a CPU batches are answered side by side."""
+        room = self._memory_bytes / len(prefixes_PL)
+
+        @torch.no_grad()
+        def answer(part: slice) -> Answers:
+            rows = torch.arange(part.start, part.stop, device=prefixes_PL.device)
+            states, memory = self._states(prefixes_PL[part], past.of(part) if past else None)
+            if memory is not None and memory.num_bytes > room * len(rows):
+                memory = None
+            return self._answers(states, queries.select(rows) if queries else None, top_k, memory)
+
+        batches = even_parts(len(prefixes_PL), self._batch_size)
+        return _joined(
+            [answer(part) for part in batches] if prefixes_PL.is_cuda else side_by_side(answer, batches)
+        )
 
     def _states(self, prefixes_PL: Tensor, memory: Memory | None) -> tuple[Tensor, Memory | None]:
         """The state after each prefix, rounded to float32, and what is remembered of it."""
         network, length = self._network, prefixes_PL.shape[1]
         if not network.incremental or length > network.max_length:
             return network.encode_last(_rows(prefixes_PL)).float(), None
-        for place in range(memory.length if memory else 0, length):
+        for place in range(0 if memory is None else memory.length, length):
             states, memory = network.advance(prefixes_PL[:, place], memory)
         return states.float(), memory
 
-    def _answers(self, states: Tensor, queries: Ragged | None, top_k: int) -> Answers:
+    def _answers(self, states: Tensor, queries: Ragged | None, top_k: int, memory: Memory | None) -> Answers:
         catalogue = self._catalogue
+        kept = None if memory is None else (memory,)
         if queries is None:
-            return Answers(exact_order(states, catalogue, top_k), None, None)
+            return Answers(exact_order(states, catalogue, top_k), None, None, kept)
         items, scores = exact_top_k(states, catalogue, top_k)
-        return Answers(items, scores, paired_scores(states, catalogue.vectors, queries.row, queries.values))
+        asked = paired_scores(states, catalogue.vectors, queries.row, queries.values)
+        return Answers(items, scores, asked, kept)
 
 
 class DenseScorer:
@@ -154,7 +170,7 @@ class DenseScorer:
         batches = torch.arange(len(prefixes_PL), device=prefixes_PL.device).split(self._batch_size)
         asked = [queries.select(rows) if queries else None for rows in batches]
         parts = [self._answers(prefixes_PL[r], q, top_k) for r, q in zip(batches, asked, strict=True)]
-        return _joined(parts, None)
+        return _joined(parts)
 
     def _answers(self, prefixes_PL: Tensor, queries: Ragged | None, top_k: int) -> Answers:
         scores = self._model.score(_rows(prefixes_PL)).double()
@@ -178,7 +194,7 @@ def scorer_for(
 ) -> PrefixScorer:
     """The scorer that fits a model: tiled and exact for a `SequenceModel`, dense for the rest."""
     if isinstance(model, SequenceModel):
-        return TiledScorer(model, batch_size=batch_size or 8192, tile_size=tile_size, device=device)
+        return TiledScorer(model, batch_size=batch_size or 1024, tile_size=tile_size, device=device)
     return DenseScorer(model, batch_size=batch_size or 512)
 
 
@@ -187,9 +203,11 @@ def _rows(prefixes_PL: Tensor) -> Ragged:
     return Ragged(prefixes_PL.flatten(), torch.arange(count + 1, device=prefixes_PL.device) * length)
 
 
-def _joined(parts: list[Answers], memory: Memory | None) -> Answers:
-    """The answers of all batches."""
+def _joined(parts: list[Answers]) -> Answers:
+    """The answers of all batches; their memory if all have one."""
     items = torch.cat([part.items for part in parts])
     scores = [part.scores for part in parts if part.scores is not None]
     asked = [part.asked for part in parts if part.asked is not None]
+    kept = [one for part in parts for one in part.memory or ()]
+    memory = tuple(kept) if len(kept) == len(parts) else None
     return Answers(items, torch.cat(scores) if scores else None, torch.cat(asked) if asked else None, memory)

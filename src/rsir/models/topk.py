@@ -5,19 +5,23 @@ in float64 by adding halves (`exact_dot`). Products of float32 numbers are exact
 additions have one fixed order, so a score has the same bits for any batch, tile, thread
 count or device. Items are ordered by (score descending, index ascending).
 
-A fast float32 matrix product only *proposes* candidates. Its error is bounded, so whether the
-best K are among the candidates, or even in their order, is proven for each row; rows without proof
-get more candidates and exact scores.
+A fast matrix product, of bytes or in float32, only *proposes* candidates. Its error is bounded, so whether
+the best K are among the candidates, or even in their order, is proven for each row; rows without proof
+get more candidates and exact scores. On a CPU compiled kernels do all this where they can be had
+(`rsir.models.kernels`); what is here in PyTorch's operations does the rest, and everything on a GPU.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from rsir.errors import ModelError
+from rsir.models import kernels
 
 _BLOCK = 8
 _MARGIN = 6
@@ -52,6 +56,8 @@ def rows_in_cache(states: Tensor, width: int) -> int:
 
 def paired_scores(states: Tensor, vectors: Tensor, row: Tensor, item: Tensor) -> Tensor:
     """Exact scores of single (state, item) pairs; `row` and `item` int64 (M,), float64 (M,)."""
+    if not states.is_cuda and kernels.found():
+        return kernels.exact_pairs(states, vectors, row, item)
     size = max(1, _CACHED_SCORES // (8 * vectors.shape[1]))
     parts = [exact_dot(states[r], vectors[i]) for r, i in zip(row.split(size), item.split(size), strict=True)]
     return torch.cat(parts)
@@ -84,6 +90,11 @@ class Catalogue:
         norms = [part.double().norm(dim=1).max() for part in vectors.split(1 << 16)]
         return cls(vectors, torch.stack(norms).max(), tile_size)
 
+    @cached_property
+    def codes(self) -> kernels.Codes | None:
+        """The vectors in bytes; None where that would not pay."""
+        return None if self.vectors.is_cuda or not kernels.bytes_pay() else kernels.Codes.of(self.vectors)
+
     def __len__(self) -> int:
         return len(self.vectors)
 
@@ -103,9 +114,8 @@ def exact_top_k(states: Tensor, catalogue: Catalogue, k: int) -> tuple[Tensor, T
         ModelError: if a score is not finite.
     """
     bound = _error_bound(states, catalogue.max_norm)
-    items = states.new_zeros((len(states), k), dtype=torch.int64)
-    scores = states.new_zeros((len(states), k), dtype=torch.float64)
-    todo = torch.arange(len(states), device=states.device)
+    items, scores, done = _by_kernels(states, catalogue, bound, k, scored=True)
+    todo = (~done).nonzero().squeeze(1)
     width = min(k + _MARGIN, len(catalogue))
     while todo.numel():
         proposed, fast = _candidates(states[todo], catalogue, width)
@@ -126,6 +136,44 @@ def exact_order(states: Tensor, catalogue: Catalogue, k: int) -> Tensor:
         items int64 (B, k), best first.
     """
     bound = _error_bound(states, catalogue.max_norm)
+    items, _, done = _by_kernels(states, catalogue, bound, k, scored=False)
+    todo = (~done).nonzero().squeeze(1)
+    if todo.numel():
+        items[todo] = _order_by_gaps(states[todo], catalogue, bound[todo], k)
+    return items
+
+
+def _by_kernels(
+    states: Tensor, catalogue: Catalogue, bound: Tensor, k: int, scored: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What compiled kernels find: items (B, k), scores (B, k) and which rows are done (B,)."""
+    items = states.new_zeros((len(states), k), dtype=torch.int64)
+    scores, done = items.double(), torch.zeros_like(bound, dtype=torch.bool)
+    if states.is_cuda or not kernels.found() or not len(states):
+        return items, scores, done
+    if catalogue.codes is not None:
+        items, scores, done = catalogue.codes.best(
+            states, catalogue.vectors, bound, k, scored, catalogue.tile_size
+        )
+    todo = (~done).nonzero().squeeze(1)
+    if todo.numel():
+        items[todo], scores[todo], done[todo] = _by_products(states[todo], catalogue, bound[todo], k, scored)
+    return items, scores, done
+
+
+def _by_products(
+    states: Tensor, catalogue: Catalogue, bound: Tensor, k: int, scored: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The same, proposed by float32 products."""
+    kept = kernels.Kept(states, bound, k)
+    for number, tile in enumerate(catalogue.vectors.split(catalogue.tile_size)):
+        for row, scores in _scores_of_tile(states, tile):
+            kept.meet(row, scores, len(tile), number * catalogue.tile_size)
+    return kept.best(catalogue.vectors, scored)
+
+
+def _order_by_gaps(states: Tensor, catalogue: Catalogue, bound: Tensor, k: int) -> Tensor:
+    """`exact_order` in PyTorch's operations."""
     items, fast = _candidates(states, catalogue, min(k + 1, len(catalogue)))
     fast, best = fast.sort(1, descending=True)
     items = items.gather(1, best)[:, :k]
@@ -166,20 +214,25 @@ def _candidates(states: Tensor, catalogue: Catalogue, width: int) -> tuple[Tenso
 
 
 def _best_of_tile(states: Tensor, tile: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """The best `width` items of a tile for each state: scores and places in the tile.
+    """The best `width` items of a tile for each state: scores and places in the tile."""
+    parts = [_best_of(scores, width) for _, scores in _scores_of_tile(states, tile)]
+    scores, places = zip(*parts, strict=True)
+    return torch.cat(scores), torch.cat(places)
 
-    Scores are made for a few states at a time in one buffer, −inf where it is longer than the tile.
+
+def _scores_of_tile(states: Tensor, tile: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Float32 scores of a few states at a time, with the first of these; −inf beyond the tile's length.
+
+    They are made in one buffer, so they must be used before the next.
     """
     length = -(-len(tile) // _BLOCK**3) * _BLOCK**3
     rows = rows_in_cache(states, length)
     buffer = states.new_full((min(rows, len(states)), length), float("-inf"))
     tile_DT = tile.T.contiguous() if len(states) > rows else tile.T
-    parts = []
-    for part in states.split(rows):
+    for first in range(0, len(states), rows):
+        part = states[first : first + rows]
         torch.mm(part, tile_DT, out=buffer[: len(part), : len(tile)])
-        parts.append(_best_of(buffer[: len(part)], width))
-    scores, places = zip(*parts, strict=True)
-    return torch.cat(scores), torch.cat(places)
+        yield first, buffer[: len(part)]
 
 
 def _best_of(scores: Tensor, width: int) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,81 @@
+"""Inner loops compiled by numba, where it is installed (`pip install 'rsir[fast]'`).
+
+Modules of such loops import numba when they are loaded, so they are asked for by name and only
+where they are used; each has a counterpart in PyTorch's operations with the same results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar, cast
+
+Loop = TypeVar("Loop", bound=Callable[..., Any])
+
+LOOPS = (
+    "data/lookups.py",
+    "models/by_bytes.py",
+    "models/search.py",
+    "models/settle.py",
+    "models/vnni.py",
+)
+"""All files whose text goes into compiled loops."""
+
+
+@cache
+def loops(module: str) -> ModuleType | None:
+    """A module of compiled loops; None without numba.
+
+    >>> loops("rsir.data.lookups") in (None, import_module("rsir.data.lookups"))
+    True
+    """
+    try:
+        import_module("numba")
+    except ImportError:
+        return None
+    return import_module(module)
+
+
+def compiled(function: Loop) -> Loop:
+    """Compile at the first call, to run without the interpreter's lock; kept on disk where there is a place.
+
+    Arithmetic keeps its order, as in Python.
+    """
+    import numba
+
+    try:
+        with _kept_in(_folder()):
+            return cast(Loop, numba.njit(nogil=True, cache=True)(function))
+    except (RuntimeError, OSError):  # no folder to keep it in
+        return cast(Loop, numba.njit(nogil=True)(function))
+
+
+@cache
+def _folder() -> str:
+    """Where compiled loops are kept: a folder for each text of all of them.
+
+    numba compiles anew when a function's own file changes, but not when a function that it calls does.
+    """
+    digest = hashlib.sha256()
+    for name in LOOPS:
+        digest.update((Path(__file__).parent / name).read_bytes())
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return str(Path(home) / "rsir" / "loops" / digest.hexdigest()[:16])
+
+
+@contextmanager
+def _kept_in(folder: str) -> Iterator[None]:
+    """Where numba keeps what is decorated meanwhile; others who use numba keep their own place."""
+    config: Any = import_module("numba.core.config")
+    before = config.CACHE_DIR
+    config.CACHE_DIR = folder
+    try:
+        yield
+    finally:
+        config.CACHE_DIR = before

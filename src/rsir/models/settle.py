@@ -1,0 +1,109 @@
+"""What is kept of a row settles: the exact best K and their order; loops compiled by numba.
+
+What is kept, a few times K, gets float32 scores one by one. Where the gaps between the best K + 1 of
+these are wider than two errors, their order is the exact order; else, or if scores are wanted, those that
+can be among the best get exact scores.
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from rsir.compiled import compiled
+
+
+@compiled
+def exact(state_D, vectors_VD, item, terms_D):  # type: ignore[no-untyped-def]
+    """`exact_dot` of a state in float64 and one item; `terms_D` is scratch."""
+    width = state_D.size
+    for d in range(width):
+        terms_D[d] = state_D[d] * np.float64(vectors_VD[item, d])
+    while width > 1:
+        half = (width + 1) // 2
+        for d in range(width - half):
+            terms_D[d] += terms_D[half + d]
+        width = half
+    return terms_D[0]
+
+
+@compiled
+def exact_pairs(states_BD, vectors_VD, row_M, item_M, scores_M):  # type: ignore[no-untyped-def]
+    """Exact scores of single (state, item) pairs, into float64 `scores_M`."""
+    terms_D = np.empty(vectors_VD.shape[1])
+    for m in range(row_M.size):
+        scores_M[m] = exact(states_BD[row_M[m]].astype(np.float64), vectors_VD, item_M[m], terms_D)
+
+
+@numba.njit(nogil=True, fastmath=True)  # any order of additions will do: the bound holds for all
+def _fast(state_D, vectors_VD, item):  # type: ignore[no-untyped-def]
+    """The inner product in float32."""
+    total = np.float32(0)
+    for d in range(state_D.size):
+        total += state_D[d] * vectors_VD[item, d]
+    return total
+
+
+@compiled
+def _insert(score, item, scores_K, items_K, filled):  # type: ignore[no-untyped-def]
+    """Put an item in its place among the first K by (score descending, item ascending); the new number."""
+    place = min(filled, scores_K.size - 1)
+    if filled == scores_K.size and not _before(score, item, scores_K[place], items_K[place]):
+        return filled
+    while place > 0 and _before(score, item, scores_K[place - 1], items_K[place - 1]):
+        scores_K[place], items_K[place] = scores_K[place - 1], items_K[place - 1]
+        place -= 1
+    scores_K[place], items_K[place] = score, item
+    return min(filled + 1, scores_K.size)
+
+
+@compiled
+def _before(score, item, other_score, other_item):  # type: ignore[no-untyped-def]
+    return score > other_score or (score == other_score and item < other_item)
+
+
+@compiled
+def _settle_row(state_D, vectors_VD, items_C, count, bound, scored, scratch, items_K, scores_K):  # type: ignore[no-untyped-def]
+    """The exact best K of the kept items, best first; their scores if `scored`.
+
+    `bound` is how far a float32 score can be from the exact one.
+    """
+    near_scores, near_items, fast_C, exact_D, terms_D = scratch
+    k, filled = items_K.size, 0
+    for n in range(count):  # no branch waits for a vector that is fetched here
+        fast_C[n] = _fast(state_D, vectors_VD, items_C[n])
+    for n in range(count):
+        filled = _insert(fast_C[n], items_C[n], near_scores, near_items, filled)
+    proven = not scored
+    for place in range(filled - 1):
+        proven &= near_scores[place] - near_scores[place + 1] > 2 * bound
+    if proven:
+        items_K[:] = near_items[:k]
+        return
+    floor, filled = near_scores[k - 1] - 2 * bound, 0
+    exact_D[:] = state_D
+    for n in range(count):
+        if fast_C[n] >= floor:
+            score = exact(exact_D, vectors_VD, items_C[n], terms_D)
+            filled = _insert(score, np.int64(items_C[n]), scores_K, items_K, filled)
+
+
+@compiled
+def settle(states_BD, vectors_VD, bound_B, scored, items_BC, count_B, items_BK, scores_BK):  # type: ignore[no-untyped-def]
+    """The exact best K of what is kept of each row; see `_settle_row`. Rows without room are passed over."""
+    k, width = items_BK.shape[1], vectors_VD.shape[1]
+    fast_C, exact_D, terms_D = np.empty(items_BC.shape[1]), np.empty(width), np.empty(width)
+    scratch = np.empty(k + 1), np.empty(k + 1, np.int64), fast_C, exact_D, terms_D
+    for b in range(len(states_BD)):
+        if count_B[b] >= 0:
+            _settle_row(
+                states_BD[b],
+                vectors_VD,
+                items_BC[b],
+                count_B[b],
+                bound_B[b],
+                scored,
+                scratch,
+                items_BK[b],
+                scores_BK[b],
+            )
