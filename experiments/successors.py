@@ -137,23 +137,32 @@ def base(folder: Path) -> tuple[Run, SequenceModel]:
     return run, run.model(0)
 
 
-def teacher_of(bases: list[Path], first: int, count: int) -> SequenceModel:
+def teacher_of(bases: tuple[Path, ...], first: int, count: int) -> SequenceModel:
     """The base itself, or an ensemble that begins with it."""
     chosen = [base(bases[(first + i) % len(bases)])[1] for i in range(count)]
     return chosen[0] if count == 1 else Ensemble(chosen)
 
 
-def successor(arm: Arm, bases: list[Path], first: int) -> tuple[SequenceModel, dict[str, Any]]:
+@cache
+def synthetic(bases: tuple[Path, ...], first: int, count: int, generation: str) -> Sequences:
+    """What `count` bases generate and retain-all admits; kept for the next arm that asks."""
+    run, _ = base(bases[first])
+    train, keys = run.split().train, {"seed": run.config.seed, "round_index": 1}
+    rollouts = generate(
+        teacher_of(bases, first, count), train, GenerationConfig(**json.loads(generation)), **keys
+    )
+    return RetainAll().admit(rollouts, train, **keys).sequences(rollouts, 1)
+
+
+def successor(arm: Arm, bases: tuple[Path, ...], first: int) -> tuple[SequenceModel, dict[str, Any]]:
     run, predecessor = base(bases[first])
     seed, cut = run.config.seed, run.split()
     data, facts = cut.train, {}
     teacher = teacher_of(bases, first, max(arm.generators, arm.teachers))
     if arm.synthetic is not None:
-        keys = {"seed": seed, "round_index": 1}
-        rollouts = generate(teacher, cut.train, GenerationConfig(**arm.generation), **keys)
-        admission = RetainAll().admit(rollouts, cut.train, **keys)
-        data = Sequences.concat([data, admission.sequences(rollouts, 1)])
-        facts = {"synthetic": len(admission.rows), "synthetic_events": data.num_events - cut.train.num_events}
+        made = synthetic(bases, first, max(arm.generators, arm.teachers), json.dumps(arm.generation))
+        data = Sequences.concat([data, made])
+        facts = {"synthetic": len(made), "synthetic_events": made.num_events}
     made = data.round_index != OBSERVED
     share = torch.where(made, arm.synthetic or 0.0, arm.observed)
     training = run.config.training.model_copy(update={"learning_rate": arm.how["learning_rate"]})
@@ -206,7 +215,7 @@ def main() -> None:
             if any((r["arm"], r["data"], r["seed"]) == key for r in map(json.loads, lines)):
                 continue
             started = time.process_time()
-            model, facts = successor(ARMS[name], given.bases, first)
+            model, facts = successor(ARMS[name], tuple(given.bases), first)
             if given.keep:
                 given.keep.mkdir(parents=True, exist_ok=True)
                 save_weights(given.keep / f"{name}, seed {seed}.safetensors", model)

@@ -124,7 +124,9 @@ def trained_table() -> str:
     lines.append("|---|---|---|---|---|---|---|")
     paths = (HERE / "results" / "backbones").glob("*.json")
     found = [(*path.stem.split("."), json.loads(path.read_text())) for path in paths]
-    for data, model, _, run in sorted(found, key=lambda row: (row[0], -row[3]["rounds"][0]["test"]["ndcg@10"])):
+    for data, model, _, run in sorted(
+        found, key=lambda row: (row[0], -row[3]["rounds"][0]["test"]["ndcg@10"])
+    ):
         known = PUBLISHED_BACKBONES.get((data, model))
         beside = "–" if known is None else f"{short(known[0])} / {short(known[1])}"
         lines.append(
