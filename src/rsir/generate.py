@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,8 +25,9 @@ from rsir.errors import DataError
 from rsir.explore import BoundedExploration, Candidates
 from rsir.fidelity import RankFidelity
 from rsir.models.base import Memory, Recommender
-from rsir.models.scorers import Past, PrefixScorer, scorer_for
+from rsir.models.scorers import Past, PrefixScorer, TiledScorer, scorer_for
 from rsir.models.topk import order
+from rsir.models.workers import undivided
 from rsir.ragged import Ragged
 from rsir.rng import uniform
 from rsir.settings import Settings
@@ -113,12 +115,13 @@ def generate(
     data = sources.to(where)
     scorer = scorer_for(model, batch_size=batch_size, tile_size=tile_size, device=where)
     run = _Run(scorer, config, data, rows, (seed, round_index))
-    front = run.start()
-    while len(front):
-        if progress is not None:
-            progress(front.length - 1, len(front))
-        front = run.step(front)
-    return run.finish(started, home)
+    with undivided() if isinstance(scorer, TiledScorer) else nullcontext():
+        front = run.start()
+        while len(front):
+            if progress is not None:
+                progress(front.length - 1, len(front))
+            front = run.step(front)
+        return run.finish(started, home)
 
 
 def _source_rows(model: Recommender, sources: Sequences, config: GenerationConfig) -> Tensor:

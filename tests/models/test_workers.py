@@ -3,7 +3,7 @@ import threading
 import pytest
 import torch
 
-from rsir.models.workers import even_parts, side_by_side
+from rsir.models.workers import even_parts, side_by_side, undivided
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +33,16 @@ def test_new_threads_begin_with_the_number_from_before() -> None:
     late.start()
     late.join()
     assert seen == [2]
+
+
+def test_undivided_keeps_threads_for_parts() -> None:
+    torch.set_num_threads(2)
+    both = threading.Barrier(2, timeout=20)
+    with undivided():
+        assert torch.get_num_threads() == 1
+        side_by_side(lambda part: both.wait(), [0, 1])
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
 
 
 def test_an_error_comes_out_and_the_threads_are_restored() -> None:
