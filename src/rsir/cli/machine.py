@@ -14,7 +14,7 @@ from rsir.config import describe_config, load_config
 from rsir.devices import environment, peak_rss_bytes, resolve_device
 
 config_app = typer.Typer(help="The settings.", no_args_is_help=True)
-_OPTIONAL = {"pandas": "pandas", "pyarrow": "pandas", "yaml": "yaml"}
+_OPTIONAL = {"pandas": "pandas", "pyarrow": "pandas", "yaml": "yaml", "numba": "fast"}
 """Optional libraries and the extra that brings them."""
 
 
