@@ -111,9 +111,13 @@ ROUNDS = {
     "rsir": Arm(4),
     "no fidelity": Arm(3, ("generation.max_rank=none",)),
 }
+SEVERAL = {
+    "3 bases": Arm(3, ("recursion.bases=3",)),
+    "3 bases, no fidelity": Arm(3, ("recursion.bases=3", "generation.max_rank=none")),
+}
 TOYS = {"rsir": Arm(2), "no fidelity": Arm(2, ("generation.max_rank=none",))}
 SINGLE = {"once": Arm(), "unverified": Arm(controls="updates,unverified")}
-ARMS = {**ROUNDS, **TAU, **OWN, **ROLLOUTS, **ACQUISITION, **SINGLE}
+ARMS = {**ROUNDS, **SEVERAL, **TAU, **OWN, **ROLLOUTS, **ACQUISITION, **SINGLE}
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,7 @@ class Study:
 STUDIES = {
     "rounds": Study(tuple(ROUNDS)),
     "warm": Study(tuple(ROUNDS), start="warm"),
+    "several": Study(tuple(SEVERAL)),
     "tau": Study(tuple(TAU)),
     "own": Study(tuple(OWN)),
     "rollouts": Study(tuple(ROLLOUTS)),
@@ -158,6 +163,10 @@ MATRIX = (
     ("rounds", "strong", 2),
     ("acquisition", "strong", 0),
     ("noise", "weak", 1),
+    ("several", "strong", 0),
+    ("several", "strong", 1),
+    ("several", "strong", 2),
+    ("several", "weak", 0),
 )
 """Study, base and seed; what stands first says most."""
 

@@ -157,7 +157,7 @@ def rounds_table(rows: list[Row], data: str = "simulated", starts: tuple[str, ..
     lines = []
     for base in BASES:
         for start in starts:
-            for arm in ("rsir", "no fidelity"):
+            for arm in ("rsir", "no fidelity", "3 bases", "3 bases, no fidelity"):
                 some = pick(rows, arm, base, start, data=data)
                 for k in range(max((len(row["rounds"]) for row in some), default=0)):
                     if k or arm == "rsir":
