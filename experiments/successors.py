@@ -123,6 +123,7 @@ ARMS |= {
     "retain-all, cold": Arm(synthetic=0.0, generation=PAPER, how=COLD),
     "whole rollouts": Arm(synthetic=0.0, generation=ROLLOUTS, how=COLD),
     "whole rollouts of 3": Arm(synthetic=0.0, generation=ROLLOUTS, how=COLD, generators=3),
+    "verified rollouts of 3": Arm(synthetic=0.0, generation=PAPER, how=COLD, generators=3),
 }
 ARMS |= {
     f"{backbone}, {name}": replace(ARMS[name], model={"name": backbone})
