@@ -17,7 +17,7 @@ from typing import Any
 
 HERE = Path(__file__).parent
 DOCUMENTS = tuple(
-    HERE.parent / name for name in ("docs/base.md", "docs/models.md", "docs/teaching.md", "README.md")
+    HERE.parent / name for name in ("docs/base.md", "docs/models.md", "docs/what-pays.md", "README.md")
 )
 PUBLISHED = {  # Recall@10, NDCG@10: best published SASRec (sampled softmax) and best published id-only
     "Beauty": ("SASRec .0921 / .0531", "eSASRec .0928 / .0523"),
@@ -51,7 +51,12 @@ GOALS = {
 def main() -> None:
     """Put each table between its markers."""
     tables = {"base": base_table(), "screening": screening_table(), "short": short_table()}
-    tables |= {"successors": successors_table(), "taught": taught_table(), "trained": trained_table()}
+    tables |= {
+        "rollouts": rollouts_table(),
+        "successors": successors_table(),
+        "taught": taught_table(),
+        "trained": trained_table(),
+    }
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
         for name, table in tables.items():
@@ -165,6 +170,32 @@ def successors_table() -> str:
             f"| {row['arm']} | {row['data'].replace('_', ' ')} | {row['seed']} | {ndcg} | {recall} "
             f"| {synthetic} | {row['cpu_seconds']:,} |"
         )
+    return "\n".join(lines) + "\n"
+
+
+def rollouts_table() -> str:
+    """Validation figures of rollouts as training data: each arm with its control, by data and backbone."""
+    rows = [json.loads(line) for line in (HERE / "results" / "successors.jsonl").read_text().splitlines()]
+    arms = {
+        "of three bases": "whole rollouts of 3",
+        "of one base": "whole rollouts",
+        "of three bases, verified": "verified rollouts of 3",
+    }
+    lines = ["| data | successor | rollouts | seed | NDCG@10 | control | gain | Recall@10 | control | gain |"]
+    lines.append("|---|---|---|---|---|---|---|---|---|---|")
+    found = {(row["data"], row["arm"], row["seed"]): row["valid"] for row in rows}
+    for name, arm in arms.items():
+        for data, given, seed in sorted(found):
+            backbone, _, rest = given.rpartition(", ")
+            if rest != arm:
+                continue
+            control = found.get((data, f"{backbone}, observed, cold".removeprefix(", "), seed))
+            cells = [data.replace("_", " "), backbone or "sasrec", name, str(seed)]
+            for metric in ("ndcg@10", "recall@10"):
+                value, rival = found[data, given, seed][metric], control and control[metric]
+                cells += [short(value), short(rival) if rival else "–"]
+                cells.append(f"{100 * (value / rival - 1):+.1f} %" if rival else "–")
+            lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
