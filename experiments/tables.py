@@ -199,6 +199,26 @@ def rollouts_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def several_table() -> str:
+    """Test figures of successors of several bases beside their controls, for the README."""
+    path = HERE / "results" / "successors_test.jsonl"
+    lines = [
+        "| data | backbone | seeds | NDCG@10 | gain over its control | Recall@10 | gain over its control |"
+    ]
+    lines.append("|---|---|---|---|---|---|---|")
+    for row in map(json.loads, path.read_text().splitlines()):
+        backbone, _, arm = row["test"].rpartition(", ")
+        if arm != "whole rollouts of 3":
+            continue
+        control = f"{backbone}, observed, cold".removeprefix(", ")
+        cells = [row["data"].replace("_", " "), backbone or "sasrec", str(row["seeds"])]
+        for metric in ("ndcg@10", "recall@10"):
+            cells.append(short(sum(row[metric]) / row["seeds"]))
+            cells.append(interval(row[f"{metric} against {control}"]))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def taught_table() -> str:
     """Test figures of the arms that were confirmed, and each one's gain over its rivals."""
     path = HERE / "results" / "successors_test.jsonl"
@@ -219,9 +239,14 @@ def taught_table() -> str:
 
 
 def gain(rival: str, found: dict[str, Any]) -> str:
+    """A relative gain over a rival."""
+    return f"{rival}: {interval(found)}"
+
+
+def interval(found: dict[str, Any]) -> str:
     """A relative gain with its interval."""
     mean, low, high = (100 * found[f"relative{end}"] for end in ("", "_low", "_high"))
-    return f"{rival}: {mean:+.1f} % [{low:+.1f}, {high:+.1f}]"
+    return f"{mean:+.1f} % [{low:+.1f}, {high:+.1f}]"
 
 
 def short(value: float) -> str:
