@@ -1,4 +1,5 @@
 import math
+import sys
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from rsir.errors import DataError, ModelError
 from rsir.generate import GenerationConfig, Rollouts, StopReason, generate
 from rsir.models.base import Recommender, SequenceModel
 from rsir.models.sasrec import SASRec, SASRecConfig
+from rsir.models.scorers import TiledScorer
 from rsir.ragged import Ragged
 from rsir.rng import hash_scalar
 
@@ -113,6 +115,23 @@ def test_threads_change_nothing() -> None:
     one = generate(model, data, config, seed=1, round_index=1)
     torch.set_num_threads(2)
     assert same(one, generate(model, data, config, seed=1, round_index=1))
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_rank": None}, {"top_k": 4, "max_rank": None}], ids=str)
+def test_fronts_too_crowded_to_remember_fall_in_parts(
+    settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = SASRec(NUM_ITEMS, SASRecConfig(dim=8, max_length=10)).eval()
+    config, data = GenerationConfig(**settings), sources()
+    whole = generate(model, data, config, seed=5, round_index=1)
+    fronts: list[int] = []
+    monkeypatch.setattr(sys.modules["rsir.generate"], "_FEWEST", 1)
+    monkeypatch.setitem(TiledScorer.__init__.__kwdefaults__, "memory_bytes", 4096)
+    keys = {"seed": 5, "round_index": 1}
+    parts = generate(model, data, config, **keys, progress=lambda step, active: fronts.append(step))
+    assert same(whole, parts)
+    assert fronts != sorted(fronts)  # some wait until others have come to their end
+    assert (parts.checks, parts.distinct_prefixes) == (whole.checks, whole.distinct_prefixes)
 
 
 def test_items_with_equal_vectors_are_taken_in_order_of_index() -> None:

@@ -32,6 +32,9 @@ from rsir.ragged import Ragged
 from rsir.rng import uniform
 from rsir.settings import Settings
 
+_FEWEST = 64
+"""Prefixes of a front that is not halved further."""
+
 __all__ = ["GenerationConfig", "Rollouts", "StopReason", "generate"]
 
 
@@ -116,11 +119,12 @@ def generate(
     scorer = scorer_for(model, batch_size=batch_size, tile_size=tile_size, device=where)
     run = _Run(scorer, config, data, rows, (seed, round_index))
     with undivided() if isinstance(scorer, TiledScorer) else nullcontext():
-        front = run.start()
-        while len(front):
+        waiting = [run.start()]
+        while waiting:
+            front = waiting.pop()
             if progress is not None:
                 progress(front.length - 1, len(front))
-            front = run.step(front)
+            waiting += run.step(front)
         return run.finish(started, home)
 
 
@@ -182,10 +186,11 @@ class _Run:
         self.number = torch.arange(config.num_rollouts, device=rows.device).repeat(len(rows))
         self.stop = torch.full_like(self.source, StopReason.MAX_LENGTH, dtype=torch.uint8)
         self.chosen: list[Chosen] = []
-        self.checks: list[tuple[int, int]] = []
+        self.checks: dict[int, tuple[int, int]] = {}
         self.distinct_prefixes = 0
         self.top_k = min(config.top_k, scorer.num_items)
         self.memory: tuple[Memory, ...] | None = None
+        self.crowded = False
 
     def start(self) -> Front:
         """Every rollout with the first item of its source."""
@@ -203,7 +208,20 @@ class _Run:
         draw = uniform(seed, "start", round_index, self.source, self.number)
         return first + (draw * self.data.events.lengths[self.source]).long()
 
-    def step(self, front: Front) -> Front:
+    def step(self, front: Front) -> list[Front]:
+        """One item further; what goes on, in parts of which the last is to be followed to its end first.
+
+        A front that is too crowded for the model to remember falls in halves: then each is read once more
+        and remembered from there, where the whole would be read anew at every step.
+        """
+        further = self._step(front)
+        if not len(further):
+            self.memory = None  # it was of a front that has come to its end
+            return []
+        halve = self.crowded and len(further.prefixes_PL) >= 2 * _FEWEST
+        return list(further.halves()) if halve else [further]
+
+    def _step(self, front: Front) -> Front:
         """Own items left? Judge. Not at the maximal length? Choose. Those that go on, one item longer."""
         front, pairs = self._drop_exhausted(front)
         full = front.length == self.config.max_length
@@ -234,7 +252,7 @@ class _Run:
         listed = self.config.top_k == 1 and self.fidelity is not None
         queries = None if listed else pairs.by_prefix(num_prefixes)
         answers = self.scorer.ask(front.prefixes_PL, queries, best, self._past(front))
-        self.memory = answers.memory
+        self.memory, self.crowded = answers.memory, answers.crowded
         self.distinct_prefixes += num_prefixes
         items_PK, scores_PK, asked = answers.items, answers.scores, answers.asked
         each = torch.arange(num_prefixes, device=items_PK.device)[:, None].expand_as(items_PK)
@@ -262,7 +280,8 @@ class _Run:
             rank_Q = self.fidelity.best_rank(scored.place, scored.seen_PK[scored.pairs.prefix])
             rank = rank_Q[scored.pairs.of_rollout]
             held = self.fidelity.holds(rank)
-        self.checks.append((len(held), int(held.sum())))
+        checked, passed = self.checks.get(front.length, (0, 0))
+        self.checks[front.length] = checked + len(held), passed + int(held.sum())
         self.stop[front.rollout[~held]] = StopReason.LOW_FIDELITY
         return rank, held
 
@@ -293,7 +312,7 @@ class _Run:
             rank=rank.to(home),
             own=own.to(home),
             min_length=self.config.min_length,
-            checks=tuple(self.checks),
+            checks=tuple(self.checks[length] for length in sorted(self.checks)),
             distinct_prefixes=self.distinct_prefixes,
             seconds=time.perf_counter() - started,
         )

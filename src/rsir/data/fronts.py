@@ -63,6 +63,15 @@ class Front:
         parent = None if self.parent is None else self.parent[used]
         return Front(self.rollout[rows], prefix, self.prefixes_PL[used], parent)
 
+    def halves(self) -> tuple[Front, Front]:
+        """Those on the first half of the prefixes, and those on the rest.
+
+        >>> [half.prefix.tolist() for half in Front.start(torch.tensor([7, 7, 2])).halves()]
+        [[0], [0, 0]]
+        """
+        first = self.prefix < len(self.prefixes_PL) // 2
+        return self.keep(first), self.keep(~first)
+
     def extend(self, rows: Tensor, item: Tensor, num_items: int) -> Front:
         """The rollouts where `rows` (bool) is true, each with one more `item`.
 

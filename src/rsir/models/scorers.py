@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -31,12 +31,14 @@ class Answers:
         scores: float64 (P, K), their scores; None if only the order was asked for.
         asked: float64 (M,), the scores of the items asked for, in the order asked; None likewise.
         memory: what the model remembers of the prefixes, for one item more, in parts; None if nothing.
+        crowded: whether it would remember fewer prefixes at a time.
     """
 
     items: Tensor
     scores: Tensor | None
     asked: Tensor | None
     memory: tuple[Memory, ...] | None = None
+    crowded: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,8 @@ class TiledScorer:
     States come from a float64 copy of the network and are rounded to float32 once, so that they do
     not depend on the batch they were computed in; scores are then exact (see `topk`).
     A network that is `incremental` reads only what it has not read yet of a prefix; what it remembers is
-    handed back, unless that would take more than `memory_bytes`: then prefixes are read again.
+    handed back, unless that would take more than `memory_bytes`: then prefixes are read again, and the
+    answers say that they are `crowded`.
     """
 
     def __init__(
@@ -119,9 +122,10 @@ class TiledScorer:
         def answer(part: slice) -> Answers:
             rows = torch.arange(part.start, part.stop, device=prefixes_PL.device)
             states, memory = self._states(prefixes_PL[part], past.of(part) if past else None)
-            if memory is not None and memory.num_bytes > room * len(rows):
-                memory = None
-            return self._answers(states, queries.select(rows) if queries else None, top_k, memory)
+            answers = self._answers(states, queries.select(rows) if queries else None, top_k)
+            if memory is None or memory.num_bytes > room * len(rows):
+                return replace(answers, crowded=memory is not None)
+            return replace(answers, memory=(memory,))
 
         batches = even_parts(len(prefixes_PL), self._batch_size)
         return _joined(
@@ -137,14 +141,13 @@ class TiledScorer:
             states, memory = network.advance(prefixes_PL[:, place], memory)
         return states.float(), memory
 
-    def _answers(self, states: Tensor, queries: Ragged | None, top_k: int, memory: Memory | None) -> Answers:
+    def _answers(self, states: Tensor, queries: Ragged | None, top_k: int) -> Answers:
         catalogue = self._catalogue
-        kept = None if memory is None else (memory,)
         if queries is None:
-            return Answers(exact_order(states, catalogue, top_k), None, None, kept)
+            return Answers(exact_order(states, catalogue, top_k), None, None)
         items, scores = exact_top_k(states, catalogue, top_k)
         asked = paired_scores(states, catalogue.vectors, queries.row, queries.values)
-        return Answers(items, scores, asked, kept)
+        return Answers(items, scores, asked)
 
 
 class DenseScorer:
@@ -210,4 +213,7 @@ def _joined(parts: list[Answers]) -> Answers:
     asked = [part.asked for part in parts if part.asked is not None]
     kept = [one for part in parts for one in part.memory or ()]
     memory = tuple(kept) if len(kept) == len(parts) else None
-    return Answers(items, torch.cat(scores) if scores else None, torch.cat(asked) if asked else None, memory)
+    crowded = any(part.crowded for part in parts)
+    return Answers(
+        items, torch.cat(scores) if scores else None, torch.cat(asked) if asked else None, memory, crowded
+    )
