@@ -52,6 +52,7 @@ def main() -> None:
     """Put each table between its markers."""
     tables = {"base": base_table(), "screening": screening_table(), "short": short_table()}
     tables |= {
+        "several": several_table(),
         "rollouts": rollouts_table(),
         "successors": successors_table(),
         "taught": taught_table(),
