@@ -1,7 +1,8 @@
 """Generation: all rollouts of a round at once, one item further at each step.
 
 RSIR §1 (arXiv 2602.15659). Rollouts of the same length move together; those that stand on the
-same prefix share one scoring, whoever's they are.
+same prefix share one scoring, whoever's they are. Where the model cannot remember so many prefixes, they
+move in parts, one part to its end before the next.
 
 Shape suffixes: see `rsir.data.fronts`; K best items of the catalogue.
 """
