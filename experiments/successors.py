@@ -159,7 +159,6 @@ def successor(arm: Arm, bases: tuple[Path, ...], first: int) -> tuple[SequenceMo
     run, predecessor = base(bases[first])
     seed, cut = run.config.seed, run.split()
     data, facts = cut.train, {}
-    teacher = teacher_of(bases, first, max(arm.generators, arm.teachers))
     if arm.synthetic is not None:
         made = synthetic(bases, first, max(arm.generators, arm.teachers), json.dumps(arm.generation))
         data = Sequences.concat([data, made])
@@ -179,7 +178,7 @@ def successor(arm: Arm, bases: tuple[Path, ...], first: int) -> tuple[SequenceMo
         partial(look, cut.valid, counts),
         seed=generator_seed(seed, "successor", 1) % 2**31,
         weight=torch.where(made, arm.weight, 1.0),
-        teacher=Teacher(teacher, share) if arm.teachers else None,
+        teacher=Teacher(teacher_of(bases, first, arm.teachers), share) if arm.teachers else None,
         period=2 * period_of(cut.train, training, model.max_length),
         budget=arm.how["passes"] * period_of(cut.train, training, model.max_length),
         progress=lambda seen: print(f"  {seen.updates} {seen.value:.5f}", flush=True),

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from rsir.compiled import compiled
-from rsir.models.search import FOLD, GROUP_ITEMS, drop, end_maxima, fold, highest_reached, keep_row
+from rsir.models.search import FOLD, drop, end_maxima, fold, highest_reached, keep_row, room
 from rsir.models.settle import settle
 from rsir.models.vnni import BLOCK, GROUP, LANES, ROWS, products
 
@@ -54,7 +54,7 @@ def best_by_bytes(states_BD, vectors_VD, bound_B, scored, codes, tile, items_BK,
     numbers = np.zeros((_ROWS_AT_ONCE, GROUP * packed.shape[1]), np.int8)
     slack, reached = np.zeros(_ROWS_AT_ONCE, np.int64), np.zeros(_ROWS_AT_ONCE, np.int64)
     count = np.zeros(_ROWS_AT_ONCE, np.int64)
-    kept = np.empty((_ROWS_AT_ONCE, GROUP_ITEMS * (items_BK.shape[1] + 4 * LANES)), np.int32)
+    kept = np.empty((_ROWS_AT_ONCE, room(items_BK.shape[1])), np.int32)
     kept_scores = np.empty_like(kept)
     space = _space(tile)
     found_B = np.empty(num_states, np.bool_)

@@ -26,7 +26,8 @@ GROUP_ITEMS = FOLD * PARTS
 _HALVINGS = 16
 
 
-def room(k: int) -> int:
+@compiled
+def room(k):  # type: ignore[no-untyped-def]
     """How many items of a row are kept at most; a catalogue with less than K groups is kept whole."""
     return GROUP_ITEMS * (k + 4 * LANES)
 
