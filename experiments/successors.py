@@ -16,7 +16,7 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -43,6 +43,15 @@ FAST = {"learning_rate": 1e-3, "passes": 8}
 COLD = {"start": "cold", "learning_rate": 2e-3, "passes": 22}
 
 
+class Recipe(NamedTuple):
+    """What arms have in common that learn from the same synthetic sequences."""
+
+    writers: int
+    generation: str
+    after: str | None
+    keeps: bool
+
+
 @dataclass(frozen=True)
 class Arm:
     """How a successor is made.
@@ -56,6 +65,8 @@ class Arm:
         how: start, learning rate and passes.
         model: what is set anew of the network; another width or backbone (`name`) begins cold.
         generators: how many bases generate and judge, at least as many as teach.
+        after: an arm whose kept successors, one of each base, generate in the bases' stead.
+        keeps: whether the synthetic sequences of that arm stay in the data, as in the paper's recursion.
     """
 
     teachers: int = 0
@@ -66,6 +77,13 @@ class Arm:
     how: dict[str, Any] = field(default_factory=lambda: dict(WARM))
     model: dict[str, Any] = field(default_factory=dict)
     generators: int = 1
+    after: str | None = None
+    keeps: bool = False
+
+    def recipe(self) -> Recipe:
+        """How its synthetic sequences are made."""
+        writers = max(self.generators, self.teachers)
+        return Recipe(writers, json.dumps(self.generation), self.after, self.keeps)
 
     def config(self, base: ModelConfig) -> ModelConfig:
         """The successor's network: the base's with what is set anew, or another backbone's."""
@@ -126,6 +144,23 @@ ARMS |= {
     "verified rollouts of 3": Arm(synthetic=0.0, generation=PAPER, how=COLD, generators=3),
 }
 ARMS |= {
+    f"{generation}{label}": replace(ARMS["whole rollouts of 3"], after=before, keeps=keeps)
+    for label, keeps in ((" generation", False), (" round", True))
+    for generation, before in (
+        ("second", "whole rollouts of 3"),
+        ("third", f"second{label}"),
+    )
+}
+ARMS |= {
+    f"{name}, {label}": replace(ARMS[name], model=model)
+    for name in ("observed, cold", "whole rollouts of 3")
+    for label, model in (
+        ("d 128", {"dim": 128}),
+        ("dropout .3", {"dropout": 0.3}),
+        ("d 128, dropout .6", {"dim": 128, "dropout": 0.6}),
+    )
+}
+ARMS |= {
     f"{backbone}, {name}": replace(ARMS[name], model={"name": backbone})
     for backbone in ("hstu", "gru4rec")
     for name in ("observed, cold", "whole rollouts", "whole rollouts of 3")
@@ -144,23 +179,38 @@ def teacher_of(bases: tuple[Path, ...], first: int, count: int) -> SequenceModel
     return chosen[0] if count == 1 else Ensemble(chosen)
 
 
+def kept(name: str, folder: Path, keep: Path) -> SequenceModel:
+    """The successor that an arm made of a base, if it was kept."""
+    run, _ = base(folder)
+    model = build_model(ARMS[name].config(run.config.model), run.split().train.num_items).eval()
+    load_weights(keep / f"{name}, seed {run.config.seed}.safetensors", model)
+    return model
+
+
 @cache
-def synthetic(bases: tuple[Path, ...], first: int, count: int, generation: str) -> Sequences:
-    """What `count` bases generate and retain-all admits; kept for the next arm that asks."""
-    run, _ = base(bases[first])
-    train, keys = run.split().train, {"seed": run.config.seed, "round_index": 1}
-    rollouts = generate(
-        teacher_of(bases, first, count), train, GenerationConfig(**json.loads(generation)), **keys
-    )
-    return RetainAll().admit(rollouts, train, **keys).sequences(rollouts, 1)
+def synthetic(recipe: Recipe, bases: tuple[Path, ...], first: int, keep: Path | None) -> Sequences:
+    """What is written and retain-all admits, for all arms that ask, and what is kept of the arm before."""
+    train, keys = base(bases[first])[0].split().train, {"seed": base(bases[first])[0].config.seed}
+    writer, keys["round_index"] = teacher_of(bases, first, recipe.writers), 1
+    if recipe.after and keep:
+        order = [bases[(first + i) % len(bases)] for i in range(recipe.writers)]
+        writer = Ensemble([kept(recipe.after, folder, keep) for folder in order])
+        keys["round_index"] = 3 if ARMS[recipe.after].after else 2
+    rollouts = generate(writer, train, GenerationConfig(**json.loads(recipe.generation)), **keys)
+    made = RetainAll().admit(rollouts, train, **keys).sequences(rollouts, keys["round_index"])
+    if recipe.after and recipe.keeps:
+        made = Sequences.concat([synthetic(ARMS[recipe.after].recipe(), bases, first, keep), made])
+    return made
 
 
-def successor(arm: Arm, bases: tuple[Path, ...], first: int) -> tuple[SequenceModel, dict[str, Any]]:
-    run, predecessor = base(bases[first])
+def successor(
+    name: str, bases: tuple[Path, ...], first: int, keep: Path | None
+) -> tuple[SequenceModel, dict[str, Any]]:
+    arm, (run, predecessor) = ARMS[name], base(bases[first])
     seed, cut = run.config.seed, run.split()
     data, facts = cut.train, {}
     if arm.synthetic is not None:
-        made = synthetic(bases, first, max(arm.generators, arm.teachers), json.dumps(arm.generation))
+        made = synthetic(arm.recipe(), bases, first, keep)
         data = Sequences.concat([data, made])
         facts = {"synthetic": len(made), "synthetic_events": made.num_events}
     made = data.round_index != OBSERVED
@@ -202,7 +252,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, nargs="+", default=[0], help="which bases get a successor")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "successors.jsonl")
     parser.add_argument("--against", nargs="+", default=["base"], help="with --test: rivals of every arm")
-    parser.add_argument("--keep", type=Path, help="folder for the weights of each successor")
+    parser.add_argument("--keep", type=Path, help="folder for weights of successors; second rounds need it")
     parser.add_argument("--test", action="store_true", help="read test with kept weights")
     given = parser.parse_args()
     if given.test:
@@ -215,7 +265,7 @@ def main() -> None:
             if any((r["arm"], r["data"], r["seed"]) == key for r in map(json.loads, lines)):
                 continue
             started = time.process_time()
-            model, facts = successor(ARMS[name], tuple(given.bases), first)
+            model, facts = successor(name, tuple(given.bases), first, given.keep)
             if given.keep:
                 given.keep.mkdir(parents=True, exist_ok=True)
                 save_weights(given.keep / f"{name}, seed {seed}.safetensors", model)
@@ -233,11 +283,10 @@ def final(given: argparse.Namespace) -> None:
     values: dict[str, list[dict[str, Any]]] = {}
     for first in given.first:
         run, model = base(given.bases[first])
-        cut, seed = run.split(), run.config.seed
+        cut = run.split()
         for name in ["base", *given.arms]:
             if name != "base":
-                model = build_model(ARMS[name].config(run.config.model), cut.train.num_items).eval()
-                load_weights(given.keep / f"{name}, seed {seed}.safetensors", model)
+                model = kept(name, given.bases[first], given.keep)
             found = evaluate(model, cut.test, cut.train.item_counts(), with_lists=False)
             values.setdefault(name, []).append({m: found.values(m) for m in ("ndcg@10", "recall@10")})
     for name, found in values.items():
