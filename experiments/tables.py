@@ -4,7 +4,7 @@
 
 `results/base.jsonl` comes from base.py; `results/runs/NAME.json` is what
 `rsir run NAME.txt --out … --json` printed, with the environment of the run beside it;
-`results/backbones/NAME.MODEL.SEED.json` is the same of `rsir run NAME.txt --model MODEL --rounds 0`;
+`results/backbones/NAME.MODEL.SEED.json` is the same of `rsir run NAME.txt --model MODEL --rounds 0`, by trained.py;
 `results/successors*.jsonl` come from successors.py.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -138,18 +139,41 @@ def per_pass(run: dict[str, Any]) -> int:
 
 def trained_table() -> str:
     """Test figures of each backbone, trained to the end, beside the best published."""
-    lines = ["| data | backbone | Recall@10 / NDCG@10 | best published | passes | minutes | parameters |"]
-    lines.append("|---|---|---|---|---|---|---|")
-    paths = (HERE / "results" / "backbones").glob("*.json")
-    found = [(*path.stem.split("."), json.loads(path.read_text())) for path in paths]
-    for data, model, _, run in sorted(
-        found, key=lambda row: (row[0], -row[3]["rounds"][0]["test"]["ndcg@10"])
-    ):
+    lines = [
+        "| data | backbone | seeds | Recall@10 / NDCG@10 | best published | passes | minutes | parameters |"
+    ]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    found: dict[tuple[str, str], list[Any]] = {}
+    for path in sorted((HERE / "results" / "backbones").glob("*.json")):
+        data, model, _ = path.stem.split(".")
+        found.setdefault((data, model), []).append(json.loads(path.read_text()))
+    for (data, model), seeds in sorted(found.items(), key=lambda row: (row[0][0], -ndcg(row[1])[0])):
+        minutes = sum(run["rounds"][0]["seconds"] for run in seeds) / len(seeds) / 60
+        took = sorted({int(passes(run)) for run in seeds})
         lines.append(
-            f"| {data.replace('_', ' ')} | {model} | **{figures(run)}** | {published(data, model)} "
-            f"| {passes(run)} | {run['rounds'][0]['seconds'] / 60:.0f} | {run['model']['parameters']:,} |"
+            f"| {data.replace('_', ' ')} | {model} | {len(seeds)} | {spread(seeds)} | {published(data, model)} "
+            f"| {'–'.join(map(str, dict.fromkeys((took[0], took[-1]))))} | {minutes:.0f} "
+            f"| {seeds[0]['model']['parameters']:,} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def tested(seeds: list[Any], metric: str) -> tuple[float, float]:
+    """Mean and standard deviation over seeds of the base's test figure."""
+    values = [run["rounds"][0]["test"][metric] for run in seeds]
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def ndcg(seeds: list[Any]) -> tuple[float, float]:
+    """NDCG@10, by which the table is sorted."""
+    return tested(seeds, "ndcg@10")
+
+
+def spread(seeds: list[Any]) -> str:
+    """Recall@10 / NDCG@10, with their standard deviation over seeds."""
+    figures = [tested(seeds, metric) for metric in ("recall@10", "ndcg@10")]
+    text = "**" + " / ".join(short(mean) for mean, _ in figures) + "**"
+    return text + (" ± " + " / ".join(short(sd) for _, sd in figures) if len(seeds) > 1 else "")
 
 
 def screening_table() -> str:
