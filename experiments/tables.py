@@ -4,7 +4,7 @@
 
 `results/base.jsonl` comes from base.py; `results/runs/NAME.json` is what
 `rsir run NAME.txt --out … --json` printed, with the environment of the run beside it;
-`results/backbones/NAME.MODEL.SEED.json` is the same of `rsir run NAME.txt --model MODEL --rounds 0`, by trained.py;
+`results/backbones/NAME.MODEL.SEED.json` comes from trained.py;
 `results/successors*.jsonl` come from successors.py.
 """
 
@@ -149,11 +149,11 @@ def trained_table() -> str:
         found.setdefault((data, model), []).append(json.loads(path.read_text()))
     for (data, model), seeds in sorted(found.items(), key=lambda row: (row[0][0], -ndcg(row[1])[0])):
         minutes = sum(run["rounds"][0]["seconds"] for run in seeds) / len(seeds) / 60
-        took = sorted({int(passes(run)) for run in seeds})
+        took = sorted(int(passes(run)) for run in seeds)
+        needed = "–".join(map(str, dict.fromkeys((took[0], took[-1]))))
         lines.append(
-            f"| {data.replace('_', ' ')} | {model} | {len(seeds)} | {spread(seeds)} | {published(data, model)} "
-            f"| {'–'.join(map(str, dict.fromkeys((took[0], took[-1]))))} | {minutes:.0f} "
-            f"| {seeds[0]['model']['parameters']:,} |"
+            f"| {data.replace('_', ' ')} | {model} | {len(seeds)} | {spread(seeds)} "
+            f"| {published(data, model)} | {needed} | {minutes:.0f} | {seeds[0]['model']['parameters']:,} |"
         )
     return "\n".join(lines) + "\n"
 
