@@ -144,6 +144,10 @@ ARMS |= {
     "verified rollouts of 3": Arm(synthetic=0.0, generation=PAPER, how=COLD, generators=3),
 }
 ARMS |= {
+    f"rollouts of 3, rank {rank}": replace(ARMS["whole rollouts of 3"], generation={"max_rank": rank})
+    for rank in (30, 100, 300)
+}
+ARMS |= {
     f"{generation}{label}": replace(ARMS["whole rollouts of 3"], after=before, keeps=keeps)
     for label, keeps in ((" generation", False), (" round", True))
     for generation, before in (
