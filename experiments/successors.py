@@ -148,6 +148,16 @@ ARMS |= {
     for rank in (30, 100, 300)
 }
 ARMS |= {
+    f"whole rollouts of 3, {label}": replace(ARMS["whole rollouts of 3"], generation={**ROLLOUTS, **changed})
+    for label, changed in (
+        ("p .2", {"own_pool_probability": 0.2}),
+        ("p .8", {"own_pool_probability": 0.8}),
+        ("m 10", {"num_rollouts": 10}),
+        ("top 5", {"top_k": 5, "temperature": 1.0}),
+    )
+}
+ARMS["whole rollouts of 3, 44 passes"] = replace(ARMS["whole rollouts of 3"], how={**COLD, "passes": 44})
+ARMS |= {
     f"{generation}{label}": replace(ARMS["whole rollouts of 3"], after=before, keeps=keeps)
     for label, keeps in ((" generation", False), (" round", True))
     for generation, before in (
