@@ -65,6 +65,8 @@ COMMON = (
     "training.min_period=100",
     "recursion.patience=none",
     "recursion.collapse=none",
+    "recursion.bases=1",
+    "generation.max_rank=10",
 )
 WEAK = (
     "model.norm=post",

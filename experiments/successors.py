@@ -35,8 +35,8 @@ from rsir.run import Run
 from rsir.train import Teacher, fit, period_of
 from rsir.weights import load_weights, save_weights
 
-PAPER: dict[str, Any] = {}
-FREE: dict[str, Any] = {"starts": "random", "top_k": 20, "temperature": 1.0, "num_rollouts": 3}
+PAPER: dict[str, Any] = {"max_rank": 10}
+FREE: dict[str, Any] = {**PAPER, "starts": "random", "top_k": 20, "temperature": 1.0, "num_rollouts": 3}
 UNVERIFIED = {**FREE, "max_rank": None, "max_length": 8}
 WARM = {"learning_rate": 3e-4, "passes": 8}
 FAST = {"learning_rate": 1e-3, "passes": 8}
@@ -167,7 +167,7 @@ ARMS |= {
 }
 ARMS |= {
     f"{name}, {label}": replace(ARMS[name], model=model)
-    for name in ("observed, cold", "whole rollouts of 3")
+    for name in ("observed, cold", "whole rollouts of 3", "rollouts of 3, rank 100")
     for label, model in (
         ("d 128", {"dim": 128}),
         ("dropout .3", {"dropout": 0.3}),
