@@ -5,7 +5,7 @@
 `results/base.jsonl` comes from base.py; `results/runs/NAME.json` is what
 `rsir run NAME.txt --out … --json` printed, with the environment of the run beside it;
 `results/backbones/NAME.MODEL.SEED.json` comes from trained.py;
-`results/successors*.jsonl` come from successors.py.
+`results/successors*.jsonl` come from successors.py, `results/price.jsonl` from price.py.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from typing import Any
 
 HERE = Path(__file__).parent
 DOCUMENTS = tuple(
-    HERE.parent / name for name in ("docs/base.md", "docs/models.md", "docs/what-pays.md", "README.md")
+    HERE.parent / name
+    for name in ("docs/base.md", "docs/models.md", "docs/what-pays.md", "docs/benchmarks.md", "README.md")
 )
 PUBLISHED = {  # Recall@10, NDCG@10 on these splits, the best that is listed
     ("Beauty", "sasrec"): (0.0921, 0.0531),
@@ -59,6 +60,7 @@ def main() -> None:
         "successors": successors_table(),
         "taught": taught_table(),
         "trained": trained_table(),
+        "price": price_table(),
     }
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
@@ -174,6 +176,23 @@ def spread(seeds: list[Any]) -> str:
     figures = [tested(seeds, metric) for metric in ("recall@10", "ndcg@10")]
     text = "**" + " / ".join(short(mean) for mean, _ in figures) + "**"
     return text + (" ± " + " / ".join(short(sd) for _, sd in figures) if len(seeds) > 1 else "")
+
+
+def price_table() -> str:
+    """What three rounds took beside their base, and validation figures of rounds and controls."""
+    lines = ["| data | start | base, s | three rounds, s | of the base's time | NDCG@10 of base and rounds |"]
+    lines[0] += " of the controls | Recall@10 of base and rounds | of the controls |"
+    lines.append("|---|---|---|---|---|---|---|---|---|")
+    for row in map(json.loads, (HERE / "results" / "price.jsonl").read_text().splitlines()):
+        base, *rounds = row["rounds"]
+        took = sum(made["seconds"] for made in rounds)
+        cells = [row["data"].replace("_", " "), row["start"], f"{base['seconds']:.0f}", f"{took:.0f}"]
+        cells.append(f"{took / base['seconds']:.2f}")
+        for metric in ("ndcg@10", "recall@10"):
+            for arm in ("rounds", "control"):
+                cells.append(", ".join(short(made["valid"][metric]) for made in row[arm]))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def screening_table() -> str:

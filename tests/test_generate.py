@@ -169,7 +169,7 @@ def only(rows: list[list[int]], model: Recommender, **settings: object) -> Rollo
 
 
 def test_a_chain_is_followed_until_the_own_items_are_used_up() -> None:
-    rollouts = only([[2, 5, 4]], chain(8), own_pool_probability=0.0)
+    rollouts = only([[2, 5, 4]], chain(8), own_pool_probability=0.0, max_rank=10)
     assert rollouts.events.tolists() == [[2, 3, 4, 5]]
     assert rollouts.rank.tolist() == [0, 2, 1, 1]
     assert rollouts.stop_reason.tolist() == [StopReason.EXHAUSTED]

@@ -39,6 +39,9 @@ TINY = [
     "training.max_periods=4",
     "training.patience=2",
     "generation.num_rollouts=2",
+    "recursion.bases=1",
+    "recursion.start=warm",
+    "generation.max_rank=10",
 ]
 
 

@@ -34,9 +34,9 @@ ControlArm = Literal["updates", "plain", "duplicates", "unverified", "augmented"
 class RecursionConfig(Settings):
     """How rounds follow each other."""
 
-    rounds: int = Field(2, ge=0, description="K: rounds of self-improvement; 0 trains and evaluates the base")
+    rounds: int = Field(1, ge=0, description="K: rounds of self-improvement; 0 trains and evaluates the base")
     start: Literal["warm", "cold"] = Field(
-        "warm", description="a successor begins with its predecessor's weights, or afresh"
+        "cold", description="a successor begins with its predecessor's weights, or afresh"
     )
     warm_learning_rate: float = Field(3e-4, gt=0, description="learning rate of warm-started rounds")
     warm_share: float | None = Field(
@@ -48,7 +48,7 @@ class RecursionConfig(Settings):
         (), description="runs whose chosen models generate, judge and teach; none given: the round before"
     )
     bases: int = Field(
-        1, ge=1, description="base models of different seeds; the further ones generate and teach beside"
+        3, ge=1, description="base models of different seeds; the further ones generate and teach beside"
     )
     dropout: float | None = Field(
         None, ge=0, lt=1, description="dropout of successors and their controls; none = the base's"

@@ -6,8 +6,9 @@ import os
 import platform
 import resource
 import sys
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -43,7 +44,7 @@ def resolve_precision(name: str, device: torch.device | str) -> str:
     if torch.device(device).type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        can = getattr(torch.cpu, "get_capabilities", dict)()
+        can: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         native = can.get("amx_tile") or (can.get("avx512_bf16") and "AMD" in can.get("cpu_name", ""))
     return "bfloat16" if native else "float32"
 

@@ -26,7 +26,7 @@ def enrich(
     device: torch.device | str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> pl.DataFrame:
-    """One pass of generation, judgement and admission with a trained model of a run.
+    """One pass of generation, judgement and admission by those who would write the next round of a run.
 
     Only training events are read and written: held-out events cannot be in the result. Each
     synthetic sequence stands under a user id of its own, `<user>#r<round>.<number>`, so that a
@@ -34,7 +34,7 @@ def enrich(
 
     Args:
         run: the run.
-        round_index: whose model generates; default the chosen round's.
+        round_index: whose model generates, with the run's further bases; default the chosen round's.
         config: its seed, generation and acquisition sections are read; default the run's.
         only_synthetic: leave out the observed training events.
         device: where to compute.
@@ -50,7 +50,7 @@ def enrich(
         DataError: if the run has no such model, or an id of its log looks like one made here.
     """
     k = run.chosen_round() if round_index is None else round_index
-    model = run.model(k).to(device)
+    model = run.writer(k).to(device)
     config = config or run.config
     how, keys = config.generation, {"seed": config.seed, "round_index": k + 1}
     observed = run.split().train

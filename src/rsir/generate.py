@@ -51,7 +51,7 @@ class GenerationConfig(Settings):
         None, gt=0, description="draw by softmax(scores / temperature) among the k best; none = uniformly"
     )
     max_rank: int | None = Field(
-        10, ge=1, description="τ: an own item must rank this high at each step; none = no fidelity control"
+        100, ge=1, description="τ: an own item must rank this high at each step; none = no fidelity control"
     )
     rank_among: Literal["unseen", "all"] = Field(
         "unseen", description="items that count for a rank: those outside the prefix, or all"

@@ -67,7 +67,7 @@ class Lineage:
         """Who generates, judges and teaches: the round before and the further bases, if no other run does."""
         if self._given is not None:
             return self._given
-        others = [self.model("bases", number) for number in range(1, self._config.recursion.bases)]
+        others = [self.model("bases", number) for number, _ in enumerate(self._store.arms("bases"), start=1)]
         return Ensemble([self._before(arm, k), *others]).eval() if others else self._before(arm, k)
 
     def soft_teacher(self, arm: str, k: int, data: Sequences) -> Teacher | None:

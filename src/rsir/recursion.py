@@ -92,7 +92,7 @@ def recurse(
     run = _Recursion(split, interactions, config, store, device, watch or Watch(), truth, teacher)
     data, ending = split.train, Ending.COMPLETED
     run.train("rounds", 0, data)
-    for number in range(1, config.recursion.bases):
+    for number in range(1, config.recursion.bases if config.recursion.rounds else 1):
         run.train("bases", number, data)
     for k in range(1, config.recursion.rounds + 1):
         synthetic = run.enrich(k, data)

@@ -11,6 +11,7 @@ import torch
 
 from rsir.data.splits import Split, split
 from rsir.errors import ConfigError, DataError
+from rsir.lineage import Lineage
 from rsir.models import build_model
 from rsir.models.base import SequenceModel
 from rsir.models.ranking import top_items
@@ -67,6 +68,12 @@ class Run:
         model = build_model(self.config.model, len(self.interactions.items))
         folder.load_weights(model)
         return model.eval()
+
+    def writer(self, round_index: int) -> SequenceModel:
+        """Who generates and judges after a round: its model and the further bases, as one."""
+        self.model(round_index)
+        lineage = Lineage(self.config, self.store, len(self.interactions.items), "cpu", None)
+        return lineage.teacher("rounds", round_index + 1)
 
     def recommend(
         self,

@@ -116,7 +116,7 @@ def untimed(summary: dict[str, Any]) -> dict[str, Any]:
     """All but what differs between two runs of the same numbers."""
     rows = {
         arm: [{key: value for key, value in row.items() if key != "seconds"} for row in summary[arm]]
-        for arm in ("rounds", "control")
+        for arm in ("bases", "rounds", "control")
     }
     return {**summary, **rows, "run": None, "seconds": None, "peak_rss_bytes": None}
 

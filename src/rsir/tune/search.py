@@ -225,16 +225,21 @@ class _Search:
         return look(device=self.device, with_lists=False).metrics
 
     def _recursion(self, config: Config, trial: Any, record: Record) -> float:
-        """The best successor of the base; the base itself where nothing was admitted."""
-        place = self.folder / ".trial"
+        """The best successor of the base; the base itself where nothing was admitted.
+
+        Further bases are trained by the first trial, and kept for the others.
+        """
+        place, base = self.folder / ".trial", self._trained_base()
         shutil.rmtree(place, ignore_errors=True)
         try:
             store = self._store(place, config)
-            for made in self._trained_base().iterdir():
+            for made in base.iterdir():
                 if made.is_dir() and made.name != "data":
                     shutil.copytree(made, place / made.name)
             self._recurse(config, store)
             values = [arm.record()["valid"][config.monitor] for arm in store.arms("rounds")]
+            if (place / "bases").is_dir() and not (base / "bases").is_dir():
+                shutil.copytree(place / "bases", base / "bases")
         finally:
             shutil.rmtree(place, ignore_errors=True)
         record["base"] = values[0]

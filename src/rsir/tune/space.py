@@ -66,12 +66,12 @@ SPACE: Space = {
         Axis("training.batch_size", choices=(128, 256, 512)),
     ),
     "recursion": (
-        Axis("generation.max_rank", 1, 100, log=True),
+        Axis("generation.max_rank", choices=("none", 3, 10, 30, 100)),
         Axis("generation.own_pool_probability", 0.0, 1.0),
         Axis("generation.num_rollouts", 1, 10),
         Axis("generation.top_k", 1, 20, log=True),
         Axis("recursion.synthetic_weight", 0.1, 1.0, log=True),
-        Axis("recursion.warm_learning_rate", 3e-5, 1e-3, log=True),
+        Axis("recursion.start", choices=("cold", "warm")),
     ),
 }
 """The default space: around the defaults, as wide as the papers report to be sensible."""
@@ -122,7 +122,8 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
 def current(config: Config, axes: Sequence[Axis]) -> dict[str, Any]:
     """What the configuration has on each axis."""
     values = config.model_dump(mode="json")
-    return {axis.key: values[axis.key.split(".")[0]][axis.key.split(".")[1]] for axis in axes}
+    found = {axis.key: values[axis.key.split(".")[0]][axis.key.split(".")[1]] for axis in axes}
+    return {key: "none" if value is None else value for key, value in found.items()}
 
 
 def parse_axis(text: str) -> Axis:
