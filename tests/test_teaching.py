@@ -51,6 +51,7 @@ def test_a_teacher_generates_for_another_model(
     run = rsir.run(None, tmp_path / "pupil", rounds=1, config=config)
     assert seen == [16]
     assert run.summary()["rounds"][1]["admitted"] > 0
+    assert run.summary()["bases"] == teacher.summary()["bases"] == []  # they would write nothing
 
 
 def test_several_teachers_speak_as_one(teacher: Run, tmp_path: Path) -> None:

@@ -92,7 +92,8 @@ def recurse(
     run = _Recursion(split, interactions, config, store, device, watch or Watch(), truth, teacher)
     data, ending = split.train, Ending.COMPLETED
     run.train("rounds", 0, data)
-    for number in range(1, config.recursion.bases if config.recursion.rounds else 1):
+    writes_itself = config.recursion.rounds > 0 and teacher is None
+    for number in range(1, config.recursion.bases if writes_itself else 1):
         run.train("bases", number, data)
     for k in range(1, config.recursion.rounds + 1):
         synthetic = run.enrich(k, data)
