@@ -50,6 +50,7 @@ class Recipe(NamedTuple):
     generation: str
     after: str | None
     keeps: bool
+    joined: bool
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Arm:
         generators: how many bases generate and judge, at least as many as teach.
         after: an arm whose kept successors, one of each base, generate in the bases' stead.
         keeps: whether the synthetic sequences of that arm stay in the data, as in the paper's recursion.
+        joined: whether the bases generate beside them.
     """
 
     teachers: int = 0
@@ -79,11 +81,12 @@ class Arm:
     generators: int = 1
     after: str | None = None
     keeps: bool = False
+    joined: bool = False
 
     def recipe(self) -> Recipe:
         """How its synthetic sequences are made."""
         writers = max(self.generators, self.teachers)
-        return Recipe(writers, json.dumps(self.generation), self.after, self.keeps)
+        return Recipe(writers, json.dumps(self.generation), self.after, self.keeps, self.joined)
 
     def config(self, base: ModelConfig) -> ModelConfig:
         """The successor's network: the base's with what is set anew, or another backbone's."""
@@ -166,6 +169,22 @@ ARMS |= {
     )
 }
 ARMS |= {
+    f"second round{label}, rank 100": replace(
+        ARMS["rollouts of 3, rank 100"], after="rollouts of 3, rank 100", keeps=keeps, joined=joined
+    )
+    for label, keeps, joined in (
+        ("", True, False),
+        (" with the bases", True, True),
+        (", S_2 alone", False, True),
+    )
+}
+ARMS["third round with the bases, rank 100"] = replace(
+    ARMS["second round with the bases, rank 100"], after="second round with the bases, rank 100"
+)
+ARMS |= {
+    f"rollouts of {n}, rank 100": replace(ARMS["rollouts of 3, rank 100"], generators=n) for n in (1, 2, 5)
+}
+ARMS |= {
     f"{name}, {label}": replace(ARMS[name], model=model)
     for name in ("observed, cold", "whole rollouts of 3", "rollouts of 3, rank 100")
     for label, model in (
@@ -177,7 +196,7 @@ ARMS |= {
 ARMS |= {
     f"{backbone}, {name}": replace(ARMS[name], model={"name": backbone})
     for backbone in ("hstu", "gru4rec")
-    for name in ("observed, cold", "whole rollouts", "whole rollouts of 3")
+    for name in ("observed, cold", "whole rollouts", "whole rollouts of 3", "rollouts of 3, rank 100")
 }
 
 
@@ -208,7 +227,8 @@ def synthetic(recipe: Recipe, bases: tuple[Path, ...], first: int, keep: Path | 
     writer, keys["round_index"] = teacher_of(bases, first, recipe.writers), 1
     if recipe.after and keep:
         order = [bases[(first + i) % len(bases)] for i in range(recipe.writers)]
-        writer = Ensemble([kept(recipe.after, folder, keep) for folder in order])
+        successors = [kept(recipe.after, folder, keep) for folder in order]
+        writer = Ensemble([*successors, *(writer.members if recipe.joined else [])])
         keys["round_index"] = 3 if ARMS[recipe.after].after else 2
     rollouts = generate(writer, train, GenerationConfig(**json.loads(recipe.generation)), **keys)
     made = RetainAll().admit(rollouts, train, **keys).sequences(rollouts, keys["round_index"])

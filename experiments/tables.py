@@ -150,7 +150,7 @@ def trained_table() -> str:
         data, model, _ = path.stem.split(".")
         found.setdefault((data, model), []).append(json.loads(path.read_text()))
     for (data, model), seeds in sorted(found.items(), key=lambda row: (row[0][0], -ndcg(row[1])[0])):
-        minutes = sum(run["rounds"][0]["seconds"] for run in seeds) / len(seeds) / 60
+        minutes = statistics.median(run["rounds"][0]["seconds"] for run in seeds) / 60
         took = sorted(int(passes(run)) for run in seeds)
         needed = "–".join(map(str, dict.fromkeys((took[0], took[-1]))))
         lines.append(
@@ -227,28 +227,47 @@ def successors_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+ROLLOUTS = {
+    "three bases, τ 100": "rollouts of 3, rank 100",
+    "three bases, τ 10": "verified rollouts of 3",
+    "three bases, to their end": "whole rollouts of 3",
+    "one base, to their end": "whole rollouts",
+    "one base, τ 10": "retain-all, cold",
+    "three successors": "second generation",
+    "three successors, beside those of the bases": "second round",
+    "three bases, to their end; dropout .3": "whole rollouts of 3, dropout .3",
+    "three bases, to their end; d 128": "whole rollouts of 3, d 128",
+    "three bases, τ 100; d 128": "rollouts of 3, rank 100, d 128",
+    "three bases, to their end; p .8": "whole rollouts of 3, p .8",
+    "three bases, to their end; twice the updates": "whole rollouts of 3, 44 passes",
+}
+"""Who writes and until when, by the arm's name: what is learnt from rollouts alone, from a cold start."""
+CONTROL = "observed, cold"
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """The backbone of an arm of successors.py, and the rest of its name."""
+    backbone, _, arm = name.partition(", ")
+    return (backbone, arm) if backbone in ("hstu", "gru4rec") else ("sasrec", name)
+
+
 def rollouts_table() -> str:
     """Validation figures of rollouts as training data: each arm with its control, by data and backbone."""
     rows = [json.loads(line) for line in (HERE / "results" / "successors.jsonl").read_text().splitlines()]
-    arms = {
-        "of three bases": "whole rollouts of 3",
-        "of one base": "whole rollouts",
-        "of three bases, verified": "verified rollouts of 3",
-    }
-    lines = ["| data | successor | rollouts | seed | NDCG@10 | control | gain | Recall@10 | control | gain |"]
+    lines = [
+        "| data | successor | written by | seed | NDCG@10 | control | gain | Recall@10 | control | gain |"
+    ]
     lines.append("|---|---|---|---|---|---|---|---|---|---|")
-    found = {(row["data"], row["arm"], row["seed"]): row["valid"] for row in rows}
-    for name, arm in arms.items():
-        for data, given, seed in sorted(found):
-            backbone, _, rest = given.rpartition(", ")
-            if rest != arm:
+    found = {(row["data"], *split_name(row["arm"]), row["seed"]): row["valid"] for row in rows}
+    for writers, arm in ROLLOUTS.items():
+        for data, backbone, given, seed in sorted(found):
+            control = found.get((data, backbone, CONTROL, seed))
+            if given != arm or control is None:
                 continue
-            control = found.get((data, f"{backbone}, observed, cold".removeprefix(", "), seed))
-            cells = [data.replace("_", " "), backbone or "sasrec", name, str(seed)]
+            cells = [data.replace("_", " "), backbone, writers, str(seed)]
             for metric in ("ndcg@10", "recall@10"):
-                value, rival = found[data, given, seed][metric], control and control[metric]
-                cells += [short(value), short(rival) if rival else "–"]
-                cells.append(f"{100 * (value / rival - 1):+.1f} %" if rival else "–")
+                value, rival = found[data, backbone, given, seed][metric], control[metric]
+                cells += [short(value), short(rival), f"{100 * (value / rival - 1):+.1f} %"]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -256,16 +275,19 @@ def rollouts_table() -> str:
 def several_table() -> str:
     """Test figures of successors of several bases beside their controls, for the README."""
     path = HERE / "results" / "successors_test.jsonl"
+    written = {arm: writers for writers, arm in ROLLOUTS.items()}
     lines = [
-        "| data | backbone | seeds | NDCG@10 | gain over its control | Recall@10 | gain over its control |"
+        "| backbone | data | rollouts | seeds | NDCG@10 | over its control | Recall@10 | over its control |"
     ]
-    lines.append("|---|---|---|---|---|---|---|")
-    for row in map(json.loads, path.read_text().splitlines()):
-        backbone, _, arm = row["test"].rpartition(", ")
-        if arm != "whole rollouts of 3":
+    lines.append("|---|---|---|---|---|---|---|---|")
+    rows = [(*split_name(row["test"]), row) for row in map(json.loads, path.read_text().splitlines())]
+    order = ["sasrec", "gru4rec", "hstu"]
+    for backbone, arm, row in sorted(rows, key=lambda row: (order.index(row[0]), row[1], row[2]["data"])):
+        control = CONTROL if backbone == "sasrec" else f"{backbone}, {CONTROL}"
+        if arm not in written or f"ndcg@10 against {control}" not in row:
             continue
-        control = f"{backbone}, observed, cold".removeprefix(", ")
-        cells = [row["data"].replace("_", " "), backbone or "sasrec", str(row["seeds"])]
+        rollouts = written[arm].removeprefix("three bases, ")
+        cells = [backbone, row["data"].replace("_", " "), rollouts, str(row["seeds"])]
         for metric in ("ndcg@10", "recall@10"):
             cells.append(short(sum(row[metric]) / row["seeds"]))
             cells.append(interval(row[f"{metric} against {control}"]))
