@@ -14,7 +14,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 .PHONY: run test check bench rivals
 
 run: $(VENV)/.installed
-	$(BIN)/rsir run --out runs/quickstart
+	$(BIN)/rsir run --config examples/sparse_world.toml --out runs/quickstart
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
