@@ -16,6 +16,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from rsir.evidence.significance import holm
+
 HERE = Path(__file__).parent
 DOCUMENTS = tuple(
     HERE.parent / name
@@ -56,6 +58,7 @@ def main() -> None:
     tables = {"base": base_table(), "screening": screening_table(), "short": short_table()}
     tables |= {
         "several": several_table(),
+        "holm": holm_line(),
         "rollouts": rollouts_table(),
         "successors": successors_table(),
         "taught": taught_table(),
@@ -272,20 +275,26 @@ def rollouts_table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def gains() -> list[tuple[str, str, dict[str, Any], str]]:
+    """What was read on test: backbone, arm, row, and the name of its control; one backbone after another."""
+    path = HERE / "results" / "successors_test.jsonl"
+    order, found = ["sasrec", "gru4rec", "hstu"], []
+    for row in map(json.loads, path.read_text().splitlines()):
+        backbone, arm = split_name(row["test"])
+        control = CONTROL if backbone == "sasrec" else f"{backbone}, {CONTROL}"
+        if arm in ROLLOUTS.values() and f"ndcg@10 against {control}" in row:
+            found.append((backbone, arm, row, control))
+    return sorted(found, key=lambda one: (order.index(one[0]), one[1], one[2]["data"]))
+
+
 def several_table() -> str:
     """Test figures of successors of several bases beside their controls, for the README."""
-    path = HERE / "results" / "successors_test.jsonl"
     written = {arm: writers for writers, arm in ROLLOUTS.items()}
     lines = [
         "| backbone | data | rollouts | seeds | NDCG@10 | over its control | Recall@10 | over its control |"
     ]
     lines.append("|---|---|---|---|---|---|---|---|")
-    rows = [(*split_name(row["test"]), row) for row in map(json.loads, path.read_text().splitlines())]
-    order = ["sasrec", "gru4rec", "hstu"]
-    for backbone, arm, row in sorted(rows, key=lambda row: (order.index(row[0]), row[1], row[2]["data"])):
-        control = CONTROL if backbone == "sasrec" else f"{backbone}, {CONTROL}"
-        if arm not in written or f"ndcg@10 against {control}" not in row:
-            continue
+    for backbone, arm, row, control in gains():
         rollouts = written[arm].removeprefix("three bases, ")
         cells = [backbone, row["data"].replace("_", " "), rollouts, str(row["seeds"])]
         for metric in ("ndcg@10", "recall@10"):
@@ -293,6 +302,23 @@ def several_table() -> str:
             cells.append(interval(row[f"{metric} against {control}"]))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
+
+
+def holm_line() -> str:
+    """How many of these gains stand after Holm over all of them, and their means by backbone."""
+    found: dict[str, dict[str, list[float]]] = {}
+    values: list[float] = []
+    for backbone, _, row, control in gains():
+        for metric in ("NDCG@10", "Recall@10"):
+            one = row[f"{metric.lower()} against {control}"]
+            found.setdefault(backbone, {}).setdefault(metric, []).append(one["relative"])
+            values.append(one["p"] if one["relative"] > 0 else 1.0)
+    standing = sum(p < 0.05 for p in holm(values))
+    means = "; ".join(
+        f"{backbone} " + ", ".join(f"{100 * statistics.fmean(v):+.1f} % {metric}" for metric, v in by.items())
+        for backbone, by in found.items()
+    )
+    return f"Of these {len(values)} gains {standing} stand at 5 % after Holm over all. Means: {means}.\n"
 
 
 def taught_table() -> str:
