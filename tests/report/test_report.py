@@ -105,6 +105,14 @@ def test_the_twin_says_the_same(finished: Path) -> None:
     assert set(figures) <= set(re.findall(r"\d\.\d{4}", page.text))
 
 
+def test_further_bases_are_shown(finished: Path) -> None:
+    *_, markdown = read(finished)
+    for number in (1, 2):
+        record = json.loads((finished / "bases" / str(number) / "round.json").read_text())
+        assert f"| validation | further base {number} | {record['valid']['ndcg@10']:.4f} |" in markdown
+    assert "The base and 2 of other seeds write" in markdown
+
+
 def test_hostile_ids_are_text(finished: Path) -> None:
     html, page, markdown = read(finished)
     assert SCRIPT not in html

@@ -24,6 +24,7 @@ def outcome_section(view: View) -> Section | None:
         return None
     k = view.shown
     arms = [("base", view.rounds[0])]
+    arms += [(f"further base {arm.index}", arm) for arm in view.bases]
     if k:
         name = f"round {k}, chosen" if k == view.chosen else f"round {k}, best after the base"
         arms += [(name, view.rounds[k])]
@@ -40,6 +41,8 @@ def outcome_section(view: View) -> Section | None:
     strong = frozenset(place for place, row in enumerate(cells) if "chosen" in row[1])
     columns = ("split", "model", *map(label, metrics))
     note = "Coverage is the share of the catalogue recommended to at least one user."
+    if view.bases:
+        note += f" The base and {len(view.bases)} of other seeds write and judge the rollouts together."
     if k and not view.rounds[k].test:
         note += f" The test split was not read for round {k} or its control."
     table = Table(columns, tuple(cells), wide=frozenset({0, 1}), strong=strong)

@@ -63,6 +63,7 @@ class View:
         result: result.json, None while the run is not finished.
         log: the lines of log.jsonl.
         rounds: finished rounds, the base first.
+        bases: further bases of other seeds, which write beside.
         control: finished controls by round.
         controls: further controls (duplicates, unverified, augmented) by name and round.
         generations: generation.json by round, also of a round that is not trained yet.
@@ -76,6 +77,7 @@ class View:
     result: dict[str, Any] | None
     log: tuple[dict[str, Any], ...]
     rounds: tuple[Arm, ...]
+    bases: tuple[Arm, ...]
     control: dict[int, Arm]
     controls: dict[str, dict[int, Arm]]
     generations: dict[int, dict[str, Any]]
@@ -100,6 +102,7 @@ class View:
             result=store.result(),
             log=_lines(store.folder / "log.jsonl"),
             rounds=tuple(_arm(folder) for folder in store.arms("rounds")),
+            bases=tuple(_arm(folder) for folder in store.arms("bases")),
             control={arm.index: arm for arm in controls},
             controls={
                 name.removeprefix("controls/"): {arm.index: arm for arm in map(_arm, store.arms(name))}
