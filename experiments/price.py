@@ -2,7 +2,8 @@
 
     python experiments/price.py ../shared/data/Toys_and_Games.txt
 
-RSIR as published (examples/paper.toml) with its control, then with a cold start; PASSES passes of the base
+RSIR as published (examples/paper.toml) with its control, then with a cold start, where every round has the same
+control, a base trained once more (see successors.py, "observed, cold"), which is left out; PASSES passes of the base
 at most. Seconds are those of training with its looks at validation, and of generation.
 A row that is there is not made again; a stopped run goes on where it was.
 """
@@ -30,6 +31,7 @@ def priced(log: Path, start: str, seed: int, folder: Path) -> dict[str, Any]:
         f"training.patience={PASSES}",
         "recursion.patience=none",
         "recursion.collapse=none",
+        f"recursion.control={'updates' if start == 'warm' else 'false'}",
         f"seed={seed}",
     )
     if folder.exists():

@@ -193,7 +193,7 @@ def price_table() -> str:
         cells.append(f"{took / base['seconds']:.2f}")
         for metric in ("ndcg@10", "recall@10"):
             for arm in ("rounds", "control"):
-                cells.append(", ".join(short(made["valid"][metric]) for made in row[arm]))
+                cells.append(", ".join(short(made["valid"][metric]) for made in row[arm]) or "–")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
