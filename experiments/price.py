@@ -3,7 +3,7 @@
     python experiments/price.py ../shared/data/Toys_and_Games.txt
 
 RSIR as published (examples/paper.toml) with its control, then with a cold start. There a control of any round
-is a base trained once more ("observed, cold" of successors.py) and left out. A base has PASSES passes at most.
+is a base trained once more ("observed, cold" of successors.py) and left out. PASSES bounds a base.
 Seconds are those of training with its looks at validation, and of generation.
 A row that is there is not made again; a stopped run goes on where it was.
 """
