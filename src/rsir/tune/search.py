@@ -239,7 +239,7 @@ class _Search:
             self._recurse(config, store)
             values = [arm.record()["valid"][config.monitor] for arm in store.arms("rounds")]
             if (place / "bases").is_dir() and not (base / "bases").is_dir():
-                shutil.copytree(place / "bases", base / "bases")
+                (place / "bases").rename(base / "bases")
         finally:
             shutil.rmtree(place, ignore_errors=True)
         record["base"] = values[0]
