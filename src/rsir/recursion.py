@@ -53,7 +53,7 @@ class Ending(StrEnum):
 
 
 ADVICE = {
-    Ending.COMPLETED: "All rounds were made. On real data a further one seldom added to the first; --rounds tries it.",
+    Ending.COMPLETED: "All rounds were made. A further one seldom added to the first; --rounds tries it.",
     Ending.SATURATED: "Further rounds did not improve validation; the best round was kept. More variety "
     "may help: another generation.own_pool_probability, or generation.top_k above 1.",
     Ending.COLLAPSED: "Validation fell far below the base: the synthetic data misleads the model. Tighten "
