@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rsir.acquire import RetainAll
+from rsir.acquire import AcquisitionConfig, acquisition_rule
 from rsir.bench.clock import commit
 from rsir.data.sequences import OBSERVED, Sequences
 from rsir.evaluate import evaluate
@@ -51,6 +51,7 @@ class Recipe(NamedTuple):
     after: str | None
     keeps: bool
     joined: bool
+    acquisition: str
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Arm:
         after: an arm whose kept successors, one of each base, generate in the bases' stead.
         keeps: whether the synthetic sequences of that arm stay in the data, as in the paper's recursion.
         joined: whether the bases generate beside them.
+        acquisition: which rollouts are learnt from.
     """
 
     teachers: int = 0
@@ -82,11 +84,13 @@ class Arm:
     after: str | None = None
     keeps: bool = False
     joined: bool = False
+    acquisition: dict[str, Any] = field(default_factory=dict)
 
     def recipe(self) -> Recipe:
         """How its synthetic sequences are made."""
         writers = max(self.generators, self.teachers)
-        return Recipe(writers, json.dumps(self.generation), self.after, self.keeps, self.joined)
+        acquisition = json.dumps(self.acquisition)
+        return Recipe(writers, json.dumps(self.generation), self.after, self.keeps, self.joined, acquisition)
 
     def config(self, base: ModelConfig) -> ModelConfig:
         """The successor's network: the base's with what is set anew, or another backbone's."""
@@ -185,6 +189,21 @@ ARMS |= {
     f"rollouts of {n}, rank 100": replace(ARMS["rollouts of 3, rank 100"], generators=n) for n in (1, 2, 5)
 }
 ARMS |= {
+    f"10 rollouts of {bases}, {label}": Arm(
+        synthetic=0.0,
+        generation={"max_rank": 10, "num_rollouts": 10},
+        how=COLD,
+        generators=bases,
+        acquisition=rule,
+    )
+    for bases in (1, 3)
+    for label, rule in (
+        ("all", {}),
+        ("3 a source", {"rule": "cap_per_source", "cap": 3}),
+        ("DA-RSIR", {"rule": "disagreement"}),
+    )
+}
+ARMS |= {
     f"{name}, {label}": replace(ARMS[name], model=model)
     for name in ("observed, cold", "whole rollouts of 3", "rollouts of 3, rank 100")
     for label, model in (
@@ -231,7 +250,9 @@ def synthetic(recipe: Recipe, bases: tuple[Path, ...], first: int, keep: Path | 
         writer = Ensemble([*successors, *(writer.members if recipe.joined else [])])
         keys["round_index"] = 3 if ARMS[recipe.after].after else 2
     rollouts = generate(writer, train, GenerationConfig(**json.loads(recipe.generation)), **keys)
-    made = RetainAll().admit(rollouts, train, **keys).sequences(rollouts, keys["round_index"])
+    chosen = AcquisitionConfig(**json.loads(recipe.acquisition))
+    rule = acquisition_rule(chosen, GenerationConfig().min_length, writer)
+    made = rule.admit(rollouts, train, **keys).sequences(rollouts, keys["round_index"])
     if recipe.after and recipe.keeps:
         made = Sequences.concat([synthetic(ARMS[recipe.after].recipe(), bases, first, keep), made])
     return made
