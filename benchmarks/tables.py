@@ -1,6 +1,8 @@
 """The tables of docs/benchmarks.md, from the newest file of results; --write puts them in.
 
-python benchmarks/tables.py [RESULTS.json] [--write]
+python benchmarks/tables.py [RESULTS.json ...] [--write]
+
+Of several files the last that measured a stage counts for it.
 """
 
 from __future__ import annotations
@@ -161,14 +163,16 @@ def tables(results: dict[str, dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("results", type=Path, nargs="?")
+    parser.add_argument("results", type=Path, nargs="*")
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
     newest = max((HERE / "results").glob("*.json"), key=lambda path: path.stat().st_mtime, default=None)
-    path = asked.results or newest
-    if path is None:
+    if newest is None:
         parser.error("there are no results: call make bench")
-    made = tables(json.loads(path.read_text()))
+    found: dict[str, dict[str, Any]] = {}
+    for path in asked.results or [newest]:
+        found |= json.loads(path.read_text())
+    made = tables(found)
     if not asked.write:
         print(made)
         return
