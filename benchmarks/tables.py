@@ -167,10 +167,11 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     asked = parser.parse_args()
     newest = max((HERE / "results").glob("*.json"), key=lambda path: path.stat().st_mtime, default=None)
-    if newest is None:
+    paths = asked.results or ([newest] if newest else [])
+    if not paths:
         parser.error("there are no results: call make bench")
     found: dict[str, dict[str, Any]] = {}
-    for path in asked.results or [newest]:
+    for path in paths:
         found |= json.loads(path.read_text())
     made = tables(found)
     if not asked.write:

@@ -150,53 +150,25 @@ ARMS |= {
     "whole rollouts of 3": Arm(synthetic=0.0, generation=ROLLOUTS, how=COLD, generators=3),
     "verified rollouts of 3": Arm(synthetic=0.0, generation=PAPER, how=COLD, generators=3),
 }
+WHOLE = ARMS["whole rollouts of 3"]
+RANK_100 = replace(WHOLE, generation={"max_rank": 100})
 ARMS |= {
-    f"rollouts of 3, rank {rank}": replace(ARMS["whole rollouts of 3"], generation={"max_rank": rank})
-    for rank in (30, 100, 300)
+    "rollouts of 3, rank 100": RANK_100,
+    "whole rollouts of 3, p .8": replace(WHOLE, generation={**ROLLOUTS, "own_pool_probability": 0.8}),
+    "whole rollouts of 3, 44 passes": replace(WHOLE, how={**COLD, "passes": 44}),
+    "second generation": replace(WHOLE, after="whole rollouts of 3"),
+    "second round": replace(WHOLE, after="whole rollouts of 3", keeps=True),
+    "second round with the bases, rank 100": replace(
+        RANK_100, after="rollouts of 3, rank 100", keeps=True, joined=True
+    ),
 }
 ARMS |= {
-    f"whole rollouts of 3, {label}": replace(ARMS["whole rollouts of 3"], generation={**ROLLOUTS, **changed})
-    for label, changed in (
-        ("p .2", {"own_pool_probability": 0.2}),
-        ("p .8", {"own_pool_probability": 0.8}),
-        ("m 10", {"num_rollouts": 10}),
-        ("top 5", {"top_k": 5, "temperature": 1.0}),
-    )
-}
-ARMS["whole rollouts of 3, 44 passes"] = replace(ARMS["whole rollouts of 3"], how={**COLD, "passes": 44})
-ARMS |= {
-    f"{generation}{label}": replace(ARMS["whole rollouts of 3"], after=before, keeps=keeps)
-    for label, keeps in ((" generation", False), (" round", True))
-    for generation, before in (
-        ("second", "whole rollouts of 3"),
-        ("third", f"second{label}"),
-    )
-}
-ARMS |= {
-    f"second round{label}, rank 100": replace(
-        ARMS["rollouts of 3, rank 100"], after="rollouts of 3, rank 100", keeps=keeps, joined=joined
-    )
-    for label, keeps, joined in (
-        ("", True, False),
-        (" with the bases", True, True),
-        (", S_2 alone", False, True),
-    )
-}
-ARMS["third round with the bases, rank 100"] = replace(
-    ARMS["second round with the bases, rank 100"], after="second round with the bases, rank 100"
-)
-ARMS |= {
-    f"rollouts of {n}, rank 100": replace(ARMS["rollouts of 3, rank 100"], generators=n) for n in (1, 2, 5)
-}
-ARMS |= {
-    f"10 rollouts of {bases}, {label}": Arm(
+    f"10 rollouts of 1, {label}": Arm(
         synthetic=0.0,
         generation={"max_rank": 10, "num_rollouts": 10},
         how=COLD,
-        generators=bases,
         acquisition=rule,
     )
-    for bases in (1, 3)
     for label, rule in (
         ("all", {}),
         ("3 a source", {"rule": "cap_per_source", "cap": 3}),
@@ -248,7 +220,7 @@ def synthetic(recipe: Recipe, bases: tuple[Path, ...], first: int, keep: Path | 
         order = [bases[(first + i) % len(bases)] for i in range(recipe.writers)]
         successors = [kept(recipe.after, folder, keep) for folder in order]
         writer = Ensemble([*successors, *(writer.members if recipe.joined else [])])
-        keys["round_index"] = 3 if ARMS[recipe.after].after else 2
+        keys["round_index"] = 2
     rollouts = generate(writer, train, GenerationConfig(**json.loads(recipe.generation)), **keys)
     chosen = AcquisitionConfig(**json.loads(recipe.acquisition))
     rule = acquisition_rule(chosen, GenerationConfig().min_length, writer)

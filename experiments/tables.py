@@ -75,6 +75,11 @@ def main() -> None:
         document.write_text(text, encoding="utf-8")
 
 
+def rows_of(name: str) -> list[dict[str, Any]]:
+    """The rows of a file of results."""
+    return [json.loads(line) for line in (HERE / "results" / name).read_text().splitlines()]
+
+
 def runs() -> dict[str, Any]:
     """What the final runs printed, by data set."""
     paths = sorted((HERE / "results" / "runs").glob("*.json"))
@@ -152,7 +157,9 @@ def trained_table() -> str:
     for path in sorted((HERE / "results" / "backbones").glob("*.json")):
         data, model, _ = path.stem.split(".")
         found.setdefault((data, model), []).append(json.loads(path.read_text()))
-    for (data, model), seeds in sorted(found.items(), key=lambda row: (row[0][0], -ndcg(row[1])[0])):
+    for (data, model), seeds in sorted(
+        found.items(), key=lambda row: (row[0][0], -tested(row[1], "ndcg@10")[0])
+    ):
         minutes = statistics.median(run["rounds"][0]["seconds"] for run in seeds) / 60
         took = sorted(int(passes(run)) for run in seeds)
         needed = "–".join(map(str, dict.fromkeys((took[0], took[-1]))))
@@ -169,11 +176,6 @@ def tested(seeds: list[Any], metric: str) -> tuple[float, float]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
-def ndcg(seeds: list[Any]) -> tuple[float, float]:
-    """NDCG@10, by which the table is sorted."""
-    return tested(seeds, "ndcg@10")
-
-
 def spread(seeds: list[Any]) -> str:
     """Recall@10 / NDCG@10, with their standard deviation over seeds."""
     figures = [tested(seeds, metric) for metric in ("recall@10", "ndcg@10")]
@@ -186,7 +188,7 @@ def price_table() -> str:
     lines = ["| data | start | base, s | three rounds, s | of the base's time | NDCG@10 of base and rounds |"]
     lines[0] += " of the controls | Recall@10 of base and rounds | of the controls |"
     lines.append("|---|---|---|---|---|---|---|---|---|")
-    for row in map(json.loads, (HERE / "results" / "price.jsonl").read_text().splitlines()):
+    for row in rows_of("price.jsonl"):
         base, *rounds = row["rounds"]
         took = sum(made["seconds"] for made in rounds)
         cells = [row["data"].replace("_", " "), row["start"], f"{base['seconds']:.0f}", f"{took:.0f}"]
@@ -204,7 +206,7 @@ def screening_table() -> str:
         "| variant | validation NDCG@10 | against default | Recall@10 | best pass | CPU s | parameters |"
     ]
     lines.append("|---|---|---|---|---|---|---|")
-    rows = [json.loads(line) for line in (HERE / "results" / "base.jsonl").read_text().splitlines()]
+    rows = rows_of("base.jsonl")
     default = next(row for row in rows if row["variant"] == "default")["valid"]["ndcg@10"]
     for row in sorted(rows, key=lambda row: -row["valid"]["ndcg@10"]):
         ndcg, recall = row["valid"]["ndcg@10"], row["valid"]["recall@10"]
@@ -217,7 +219,7 @@ def screening_table() -> str:
 
 def successors_table() -> str:
     """Validation figures of successors by arm, best first."""
-    rows = [json.loads(line) for line in (HERE / "results" / "successors.jsonl").read_text().splitlines()]
+    rows = rows_of("successors.jsonl")
     lines = ["| successor | data | seed | validation NDCG@10 | Recall@10 | synthetic sequences | CPU s |"]
     lines.append("|---|---|---|---|---|---|---|")
     for row in sorted(rows, key=lambda row: (row["data"], -row["valid"]["ndcg@10"])):
@@ -260,7 +262,7 @@ def split_name(name: str) -> tuple[str, str]:
 
 def rollouts_table() -> str:
     """Validation figures of rollouts as training data: each arm with its control, by data and backbone."""
-    rows = [json.loads(line) for line in (HERE / "results" / "successors.jsonl").read_text().splitlines()]
+    rows = rows_of("successors.jsonl")
     lines = [
         "| data | successor | written by | seed | NDCG@10 | control | gain | Recall@10 | control | gain |"
     ]
@@ -281,9 +283,8 @@ def rollouts_table() -> str:
 
 def gains() -> list[tuple[str, str, dict[str, Any], str]]:
     """What was read on test: backbone, arm, row, and the name of its control; one backbone after another."""
-    path = HERE / "results" / "successors_test.jsonl"
     order, found = ["sasrec", "gru4rec", "hstu"], []
-    for row in map(json.loads, path.read_text().splitlines()):
+    for row in rows_of("successors_test.jsonl"):
         backbone, arm = split_name(row["test"])
         control = CONTROL if backbone == "sasrec" else f"{backbone}, {CONTROL}"
         if arm in ROLLOUTS.values() and f"ndcg@10 against {control}" in row:
@@ -327,8 +328,7 @@ def holm_line() -> str:
 
 def taught_table() -> str:
     """Test figures of the arms that were confirmed, and each one's gain over its rivals."""
-    path = HERE / "results" / "successors_test.jsonl"
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = rows_of("successors_test.jsonl")
     rows = [row for row in rows if not any(name.endswith(CONTROL) for name in (row["test"], *row))]
     lines = ["| arm | data | seeds | NDCG@10 | Recall@10 | NDCG@10 against … | Recall@10 against … |"]
     lines.append("|---|---|---|---|---|---|---|")

@@ -62,18 +62,20 @@ class Run:
     def model(self, round_index: int | None = None, arm: str = "rounds") -> SequenceModel:
         """A trained network, in evaluation mode; default the chosen round's."""
         k = self.chosen_round() if round_index is None else round_index
-        folder = self.store.arm(arm, k)
-        if not folder.done:
-            raise DataError(f"{self.folder} has no finished round {k} of {arm}")
+        self._refuse_unfinished(arm, k)
         model = build_model(self.config.model, len(self.interactions.items))
-        folder.load_weights(model)
+        self.store.arm(arm, k).load_weights(model)
         return model.eval()
 
     def writer(self, round_index: int) -> SequenceModel:
         """Who generates and judges after a round: its model and the further bases, as one."""
-        self.model(round_index)
+        self._refuse_unfinished("rounds", round_index)
         lineage = Lineage(self.config, self.store, len(self.interactions.items), "cpu", None)
         return lineage.teacher("rounds", round_index + 1)
+
+    def _refuse_unfinished(self, arm: str, k: int) -> None:
+        if not self.store.arm(arm, k).done:
+            raise DataError(f"{self.folder} has no finished round {k} of {arm}")
 
     def recommend(
         self,
