@@ -216,7 +216,7 @@ def synthetic(recipe: Recipe, bases: tuple[Path, ...], first: int, keep: Path | 
     """What is written and retain-all admits, for all arms that ask, and what is kept of the arm before."""
     train, keys = base(bases[first])[0].split().train, {"seed": base(bases[first])[0].config.seed}
     writer, keys["round_index"] = teacher_of(bases, first, recipe.writers), 1
-    if recipe.after and keep:
+    if recipe.after:
         order = [bases[(first + i) % len(bases)] for i in range(recipe.writers)]
         successors = [kept(recipe.after, folder, keep) for folder in order]
         writer = Ensemble([*successors, *(writer.members if recipe.joined else [])])
@@ -282,6 +282,8 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="folder for weights of successors; second rounds need it")
     parser.add_argument("--test", action="store_true", help="read test with kept weights")
     given = parser.parse_args()
+    if given.keep is None and any(ARMS[name].after for name in given.arms):
+        parser.error("an arm whose successors write again needs --keep, the folder of their weights")
     if given.test:
         return final(given)
     for first in given.first:
