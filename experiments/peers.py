@@ -1,0 +1,231 @@
+"""Rounds in which several backbones write together and each gets a successor that learns from all.
+
+    python experiments/trained.py LOG --models sasrec gru4rec bsarec hstu --seeds 0
+    python experiments/peers.py LOG --plan four --peers sasrec.0 gru4rec.0 bsarec.0 hstu.0 --rounds 2
+
+The bases are the runs of trained.py, a peer is BACKBONE.SEED. In each round the peers of the round before
+generate and judge as one (the mean of their scores). A successor begins afresh and makes as many updates as
+its base made, so that the base is its control: the same network, the same kind of start, as many updates on
+observed data alone. Validation is read; `--test` reads the test split with what is kept, at the end.
+Resumable: synthetic data and weights are kept under --runs, results are JSON lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from rsir.acquire import acquisition_rule
+from rsir.bench.clock import commit
+from rsir.config import load_config
+from rsir.data.sequences import Sequences
+from rsir.data.splits import Split
+from rsir.evaluate import evaluate
+from rsir.evidence.significance import hierarchical_bootstrap
+from rsir.generate import generate
+from rsir.models import ModelConfig, build_model
+from rsir.models.base import SequenceModel
+from rsir.models.ensemble import Ensemble
+from rsir.ragged import Ragged
+from rsir.rng import generator_seed
+from rsir.run import Run
+from rsir.train import fit, period_of
+from rsir.weights import load_weights, save_weights
+
+RESULTS = Path(__file__).parent / "results"
+SHOWN = ("ndcg@10", "recall@10")
+
+
+class Peers:
+    """One plan on one log: who writes, how, and what each round made.
+
+    Args:
+        given: the arguments of the command line.
+    """
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self.log, self.names, self.trained = given.log, given.peers, given.trained
+        self.settings, self.all_write = tuple(given.set), given.all_write
+        self.replace, self.plan = given.replace, given.plan
+        self.folder = given.runs / self.log.stem / self.plan
+        self.split: Split = self.run_of(self.names[0]).split()
+        self.counts = self.split.train.item_counts()
+        self.config = load_config(overrides=self.settings)
+        self.anew = {key: json.loads(value) for key, _, value in (one.partition("=") for one in given.shape)}
+
+    def run_of(self, peer: str) -> Run:
+        """The run of trained.py whose base this is."""
+        backbone, _, seed = peer.partition(".")
+        return Run.open(self.trained / f"{self.log.stem}-{backbone}-{seed}")
+
+    def weights(self, peer: str, k: int) -> Path:
+        """Where a successor is kept."""
+        return self.folder / f"{k}" / f"{peer}.safetensors"
+
+    def model(self, peer: str, k: int) -> SequenceModel:
+        """A peer after round k; its base for 0."""
+        if k == 0:
+            return self.run_of(peer).model(0)
+        model = build_model(self.shape(peer), self.split.train.num_items).eval()
+        load_weights(self.weights(peer, k), model)
+        return model
+
+    def writer(self, k: int) -> SequenceModel:
+        """Who writes round k: the peers of the round before, or of all rounds before."""
+        rounds = range(k) if self.all_write else (k - 1,)
+        writers = [self.model(peer, j) for j in rounds for peer in self.names]
+        return Ensemble(writers).eval() if len(writers) > 1 else writers[0]
+
+    def synthetic(self, k: int) -> Sequences:
+        """What round k admits, made once."""
+        path = self.folder / f"{k}" / "synthetic.safetensors"
+        if not path.exists():
+            keys = {"seed": int(self.names[0].partition(".")[2]), "round_index": k}
+            writer, train = self.writer(k), self.split.train
+            rollouts = generate(writer, train, self.config.generation, **keys)
+            rule = acquisition_rule(self.config.acquisition, self.config.generation.min_length, writer)
+            made = rule.admit(rollouts, train, **keys).sequences(rollouts, k)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            kept = {"values": made.events.values, "offsets": made.events.offsets, "user": made.user}
+            save_file({**kept, "round_index": made.round_index, "source": made.source}, path)
+        kept = load_file(path)
+        events = Ragged(kept["values"], kept["offsets"])
+        return Sequences(
+            events, self.split.train.num_items, kept["user"], kept["round_index"], kept["source"]
+        )
+
+    def data(self, k: int) -> Sequences:
+        """What round k is trained on: D_k, or observed data and the newest round alone."""
+        rounds = (k,) if self.replace else range(1, k + 1)
+        return Sequences.concat([self.split.train, *(self.synthetic(j) for j in rounds)])
+
+    def validate(self, model: SequenceModel) -> dict[str, float]:
+        return evaluate(model, self.split.valid, self.counts, with_lists=False).metrics
+
+    def shape(self, peer: str) -> ModelConfig:
+        """A successor's network: its base's, with what is set anew."""
+        config: ModelConfig = self.run_of(peer).config.model.model_copy(update=self.anew)
+        return config
+
+    def successor(self, peer: str, k: int) -> dict[str, Any]:
+        """Train a peer's successor of round k, keep it, and say what came of it."""
+        run, rules = self.run_of(peer), self.config.recursion
+        training, data, started = run.config.training, self.data(k), time.process_time()
+        updates = run.store.arm("rounds", 0).record()["updates"]
+        torch.manual_seed(generator_seed(run.config.seed, "initial", k))
+        model = build_model(self.shape(peer), self.split.train.num_items)
+        if rules.start == "warm":
+            model.load_state_dict(self.model(peer, k - 1).state_dict())
+            training = training.model_copy(update={"learning_rate": rules.warm_learning_rate})
+            updates = round((rules.warm_share or 1.0) * updates)
+        period = period_of(self.split.train, training, model.max_length)
+        fitted = fit(
+            model,
+            data,
+            training,
+            self.validate,
+            seed=generator_seed(run.config.seed, "successor", k) % 2**31,
+            weight=self.weight(data),
+            period=2 * period,
+            budget=updates,
+        )
+        self.weights(peer, k).parent.mkdir(parents=True, exist_ok=True)
+        save_weights(self.weights(peer, k), model)
+        made = data.round_index > 0
+        return {
+            "valid": self.validate(model),
+            "curve": [round(look.value, 5) for look in fitted.looks],
+            "updates": updates,
+            "synthetic": int(made.sum()),
+            "synthetic_events": int(data.events.lengths[made].sum()),
+            "cpu_seconds": round(time.process_time() - started),
+        }
+
+    def weight(self, data: Sequences) -> Tensor:
+        share = self.config.recursion.synthetic_weight
+        return torch.where(data.round_index > 0, share, 1.0)
+
+
+def told(values: dict[str, float]) -> str:
+    return " ".join(f"{name} {values[name]:.5f}" for name in SHOWN)
+
+
+def append(name: str, row: dict[str, Any]) -> None:
+    with open(RESULTS / name, "a", encoding="utf-8") as results:
+        results.write(json.dumps(row) + "\n")
+
+
+def search(given: argparse.Namespace) -> None:
+    """Make what is missing of all rounds."""
+    plan = Peers(given)
+    path = RESULTS / "peers.jsonl"
+    for k in range(given.rounds + 1):
+        successors = given.peers if k < given.rounds else given.successors or given.peers
+        for peer in [*successors, "all"]:
+            lines = path.read_text().splitlines() if path.exists() else []
+            key = {"data": given.log.stem, "plan": given.plan, "round": k, "peer": peer}
+            if any(key.items() <= json.loads(line).items() for line in lines):
+                continue
+            if peer == "all":
+                if successors != given.peers:
+                    continue
+                facts = {"valid": plan.validate(Ensemble([plan.model(p, k) for p in given.peers]).eval())}
+            elif k == 0:
+                facts = {"valid": plan.validate(plan.model(peer, 0))}
+            else:
+                facts = plan.successor(peer, k)
+            how = {"peers": given.peers, "set": given.set, "shape": given.shape, "all_write": given.all_write}
+            append("peers.jsonl", {**key, **facts, **how, "replace": given.replace, "commit": commit() or ""})
+            print(given.log.stem, given.plan, k, peer, told(facts["valid"]), flush=True)
+
+
+def final(given: argparse.Namespace) -> None:
+    """Test figures of the successors of each round against their bases, over seeds and users."""
+    plan, by_backbone = Peers(given), dict[str, list[str]]()
+    for peer in given.successors or given.peers:
+        by_backbone.setdefault(peer.partition(".")[0], []).append(peer)
+    look = partial(evaluate, cases=plan.split.test, train_counts=plan.counts, with_lists=False)
+    for backbone, peers in by_backbone.items():
+        bases = [look(plan.model(peer, 0)) for peer in peers]
+        for k in range(1, given.rounds + 1):
+            found = [look(plan.model(peer, k)) for peer in peers]
+            row: dict[str, Any] = {"data": given.log.stem, "plan": given.plan, "round": k}
+            row |= {"backbone": backbone, "seeds": [peer.partition(".")[2] for peer in peers]}
+            for metric in SHOWN:
+                before, after = (torch.stack([e.values(metric) for e in side]) for side in (bases, found))
+                row[metric] = asdict(hierarchical_bootstrap(before, after, seed=0))
+            append("peers_test.jsonl", {**row, "commit": commit() or ""})
+            print({m: (row[m]["mean_b"], row[m]["relative"], row[m]["relative_low"]) for m in SHOWN})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("log", type=Path)
+    parser.add_argument("--peers", nargs="+", required=True, metavar="BACKBONE.SEED")
+    parser.add_argument("--successors", nargs="+", metavar="BACKBONE.SEED", help="of the last round")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--plan", required=True, help="a name for peers and settings together")
+    parser.add_argument("--set", nargs="*", default=[], help="settings of generation and acquisition")
+    parser.add_argument("--shape", nargs="*", default=[], metavar="KEY=VALUE", help="of successors' networks")
+    parser.add_argument("--all-write", action="store_true", help="peers of all rounds before write")
+    parser.add_argument(
+        "--replace", action="store_true", help="of synthetic data, learn from the newest round's alone"
+    )
+    parser.add_argument("--trained", type=Path, default=Path("runs/trained"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/peers"))
+    parser.add_argument("--test", action="store_true")
+    given = parser.parse_args()
+    (final if given.test else search)(given)
+
+
+if __name__ == "__main__":
+    main()
