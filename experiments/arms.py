@@ -1,4 +1,4 @@
-"""The arms of successors.py: how a successor is made, by name. Names stand in the results; they do not change."""
+"""The arms of successors.py: how a successor is made, by name. Results hold the names: they do not change."""
 
 from __future__ import annotations
 
