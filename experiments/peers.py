@@ -55,7 +55,7 @@ class Peers:
     def __init__(self, given: argparse.Namespace) -> None:
         self.log, self.names, self.trained = given.log, given.peers, given.trained
         self.settings, self.all_write = tuple(given.set), given.all_write
-        self.replace, self.plan = given.replace, given.plan
+        self.replace, self.plan, self.observed = given.replace, given.plan, given.observed
         self.folder = given.runs / self.log.stem / self.plan
         self.split: Split = self.run_of(self.names[0]).split()
         self.counts = self.split.train.item_counts()
@@ -105,7 +105,7 @@ class Peers:
 
     def data(self, k: int) -> Sequences:
         """What round k is trained on: D_k, or observed data and the newest round alone."""
-        rounds = (k,) if self.replace else range(1, k + 1)
+        rounds = () if self.observed else (k,) if self.replace else range(1, k + 1)
         return Sequences.concat([self.split.train, *(self.synthetic(j) for j in rounds)])
 
     def validate(self, model: SequenceModel) -> dict[str, float]:
@@ -184,27 +184,35 @@ def search(given: argparse.Namespace) -> None:
             else:
                 facts = plan.successor(peer, k)
             how = {"peers": given.peers, "set": given.set, "shape": given.shape, "all_write": given.all_write}
-            append("peers.jsonl", {**key, **facts, **how, "replace": given.replace, "commit": commit() or ""})
+            how |= {"replace": given.replace, "observed": given.observed}
+            append("peers.jsonl", {**key, **facts, **how, "commit": commit() or ""})
             print(given.log.stem, given.plan, k, peer, told(facts["valid"]), flush=True)
 
 
 def final(given: argparse.Namespace) -> None:
-    """Test figures of the successors of each round against their bases, over seeds and users."""
+    """Test figures of the successors of each round against their controls, over seeds and users."""
     plan, by_backbone = Peers(given), dict[str, list[str]]()
+    control = Peers(argparse.Namespace(**{**vars(given), "plan": given.against or given.plan}))
     for peer in given.successors or given.peers:
         by_backbone.setdefault(peer.partition(".")[0], []).append(peer)
     look = partial(evaluate, cases=plan.split.test, train_counts=plan.counts, with_lists=False)
     for backbone, peers in by_backbone.items():
-        bases = [look(plan.model(peer, 0)) for peer in peers]
         for k in range(1, given.rounds + 1):
+            rivals = [look(control.model(peer, k if given.against else 0)) for peer in peers]
             found = [look(plan.model(peer, k)) for peer in peers]
-            row: dict[str, Any] = {"data": given.log.stem, "plan": given.plan, "round": k}
-            row |= {"backbone": backbone, "seeds": [peer.partition(".")[2] for peer in peers]}
+            row: dict[str, Any] = {"data": given.log.stem, "plan": given.plan, "against": given.against}
+            row |= {"round": k, "backbone": backbone, "seeds": [peer.partition(".")[2] for peer in peers]}
             for metric in SHOWN:
-                before, after = (torch.stack([e.values(metric) for e in side]) for side in (bases, found))
+                before, after = (torch.stack([e.values(metric) for e in side]) for side in (rivals, found))
                 row[metric] = asdict(hierarchical_bootstrap(before, after, seed=0))
             append("peers_test.jsonl", {**row, "commit": commit() or ""})
-            print({m: (row[m]["mean_b"], row[m]["relative"], row[m]["relative_low"]) for m in SHOWN})
+            print(backbone, k, *(gain(metric, row[metric]) for metric in SHOWN), flush=True)
+
+
+def gain(metric: str, found: dict[str, Any]) -> str:
+    """A test figure and its relative gain with its interval."""
+    low, middle, high = (100 * found[f"relative{end}"] for end in ("_low", "", "_high"))
+    return f"{metric} {found['mean_b']:.4f} {middle:+.1f} % [{low:+.1f}, {high:+.1f}]"
 
 
 def main() -> None:
@@ -219,6 +227,10 @@ def main() -> None:
     parser.add_argument("--all-write", action="store_true", help="peers of all rounds before write")
     parser.add_argument(
         "--replace", action="store_true", help="of synthetic data, learn from the newest round's alone"
+    )
+    parser.add_argument("--observed", action="store_true", help="a control: no synthetic data at all")
+    parser.add_argument(
+        "--against", help="with --test: the plan whose rounds are the controls; default the bases"
     )
     parser.add_argument("--trained", type=Path, default=Path("runs/trained"))
     parser.add_argument("--runs", type=Path, default=Path("runs/peers"))
