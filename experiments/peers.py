@@ -112,8 +112,10 @@ class Peers:
         return evaluate(model, self.split.valid, self.counts, with_lists=False).metrics
 
     def shape(self, peer: str) -> ModelConfig:
-        """A successor's network: its base's, with what is set anew."""
-        config: ModelConfig = self.run_of(peer).config.model.model_copy(update=self.anew)
+        """A successor's network: its base's, with less dropout where there is more to learn from."""
+        config: ModelConfig = self.run_of(peer).config.model
+        share = 1.0 if self.observed else self.config.recursion.dropout_share
+        config = config.model_copy(update={"dropout": share * config.dropout, **self.anew})
         return config
 
     def successor(self, peer: str, k: int) -> dict[str, Any]:

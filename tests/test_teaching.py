@@ -87,7 +87,7 @@ def test_a_teacher_that_may_know_held_out_events_is_refused(
 
 
 def test_bases_of_other_seeds_teach_beside(tmp_path: Path) -> None:
-    how = ["recursion.bases=2", "recursion.soft_synthetic=1", "recursion.dropout=0.1"]
+    how = ["recursion.bases=2", "recursion.soft_synthetic=1", "recursion.dropout_share=0.2"]
     config = tiny(*how, "recursion.control=updates,plain", "recursion.soft_observed=0.9")
     run = rsir.run(None, tmp_path / "two", rounds=1, config=config)
     base, other = run.store.arm("rounds", 0), run.store.arm("bases", 1)
@@ -107,3 +107,19 @@ def test_the_plain_control_is_the_control_of_a_run_without_teachers(tmp_path: Pa
     plain, control = taught.store.arm("controls/plain", 1), usual.store.arm("control", 1)
     assert plain.record()["updates"] == control.record()["updates"]  # max_periods ends both rounds
     assert plain.record()["valid"] == control.record()["valid"]
+
+
+def test_less_dropout_is_for_those_with_more_to_learn_from(tmp_path: Path) -> None:
+    """The successor and a control with as many sequences; not the control that adds nothing."""
+    both = "recursion.control=updates,duplicates"
+    narrow, as_base = (
+        rsir.run(None, tmp_path / str(share), rounds=1, config=tiny(both, f"recursion.dropout_share={share}"))
+        for share in (0.2, 1.0)
+    )
+    arms = {"rounds": 1, "control": 1, "controls/duplicates": 1}
+    differ = {
+        arm: narrow.store.arm(arm, k).record()["valid"] != as_base.store.arm(arm, k).record()["valid"]
+        for arm, k in arms.items()
+    }
+    assert differ == {"rounds": True, "control": False, "controls/duplicates": True}
+    assert narrow.store.arm("rounds", 0).record()["valid"] == as_base.store.arm("rounds", 0).record()["valid"]

@@ -36,9 +36,9 @@ class RecursionConfig(Settings):
 
     rounds: int = Field(1, ge=0, description="K: rounds of self-improvement; 0 trains and evaluates the base")
     start: Literal["warm", "cold"] = Field(
-        "cold", description="a successor begins with its predecessor's weights, or afresh"
+        "warm", description="a successor begins with its predecessor's weights, or afresh"
     )
-    warm_learning_rate: float = Field(3e-4, gt=0, description="learning rate of warm-started rounds")
+    warm_learning_rate: float = Field(1e-3, gt=0, description="learning rate of warm-started rounds")
     warm_share: float | None = Field(
         1 / 3,
         gt=0,
@@ -50,8 +50,11 @@ class RecursionConfig(Settings):
     bases: int = Field(
         3, ge=1, description="base models of different seeds; the further ones generate and teach beside"
     )
-    dropout: float | None = Field(
-        None, ge=0, lt=1, description="dropout of successors and their controls; none = the base's"
+    dropout_share: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="dropout of what learns from more data or from teachers, as a share of the base's",
     )
     soft_observed: float = Field(
         0.0, ge=0, le=1, description="share of the teacher's distribution in targets of observed sequences"

@@ -18,7 +18,7 @@ from rsir.rng import generator_seed
 from rsir.store import RunStore
 from rsir.train import Teacher
 
-_PLAIN = folder_of("plain")
+_PLAIN, _UPDATES = folder_of("plain"), folder_of("updates")
 
 
 class Lineage:
@@ -87,8 +87,13 @@ class Lineage:
         return self.model("rounds" if k == 1 else arm, k - 1)
 
     def _network(self, arm: str, k: int) -> SequenceModel:
-        """The backbone; a successor may have another dropout than the base."""
-        shape, dropout = self._config.model, self._config.recursion.dropout
-        if dropout is not None and self._succeeds(arm, k) and arm != _PLAIN:
-            shape = shape.model_copy(update={"dropout": dropout})
+        """The backbone, with less dropout where it learns from more data than the base, or from teachers.
+
+        A control that has neither keeps the base's: less would only weaken it.
+        """
+        shape, rules = self._config.model, self._config.recursion
+        taught = bool(rules.soft_observed or rules.soft_synthetic)
+        as_base = not self._succeeds(arm, k) or arm == _PLAIN or (arm == _UPDATES and not taught)
+        if not as_base:
+            shape = shape.model_copy(update={"dropout": rules.dropout_share * shape.dropout})
         return build_model(shape, self._num_items)

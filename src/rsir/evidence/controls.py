@@ -8,8 +8,9 @@ Each gives as many sequences as a round admitted, made without the part whose wo
   (CL4SRec, arXiv 2010.14395; CoSeRec, arXiv 2108.06479; an inserted item is one that followed its neighbour
   somewhere in the observed data).
 
-Two arms add nothing: `updates`, and `plain`, which also goes without teacher and with the base's dropout.
-Every arm starts as its round does and makes the same updates.
+Two arms add nothing: `updates`, and `plain`, which also goes without teachers. Every arm starts as its
+round does and makes the same updates. One that has neither more data nor teachers keeps the base's dropout,
+which is better for it; the others have that of the round.
 """
 
 from __future__ import annotations
