@@ -18,8 +18,9 @@ from rsir.data.simulate import simulate
 from rsir.data.splits import Split, split
 from rsir.data.truth import Truth
 from rsir.devices import environment, peak_rss_bytes, resolve_device, resolve_precision
+from rsir.errors import ConfigError
 from rsir.files import write_json
-from rsir.models import build_model
+from rsir.models import HSTUConfig, build_model
 from rsir.models.base import SequenceModel
 from rsir.recursion import recurse
 from rsir.run import Run
@@ -60,9 +61,9 @@ def run(
         values = {**config.model_dump(), "recursion": {**config.recursion.model_dump(), "rounds": rounds}}
         config = load_config(base=values)
     where, watch = resolve_device(device), watch or Watch()
-    config = _resolved(config, where)
     refuse_used(Path(out))
     interactions, truth = open_log(log, config)
+    config = resolved(config, where, interactions)
     cut = split(interactions, config.split)
     refuse_untrainable(cut, config)
     teacher = open_teachers(config.recursion.teachers, interactions, config, where)
@@ -107,8 +108,13 @@ def refuse_untrainable(cut: Split, config: Config) -> None:
 
     Raises:
         DataError: if no training sequence has two events.
-        ConfigError: if the acquisition rule and its cap do not fit, or it needs dropout that the model lacks.
+        ConfigError: if the acquisition rule and its cap do not fit, or it needs dropout that the model lacks,
+            or the model is to read times that the log does not have.
     """
+    if getattr(config.model, "time_bias", False) is True and cut.train.events.time is None:
+        raise ConfigError(
+            "model.time_bias = true needs times, the log has none: name --time-column, or leave it at auto"
+        )
     period_of(cut.train, config.training, config.model.max_length)
     model = None
     if config.acquisition.rule == "disagreement" and config.recursion.rounds:
@@ -127,11 +133,13 @@ def open_log(log: Any, config: Config) -> tuple[Interactions, Truth | None]:
     return from_frame(log, config.data), None
 
 
-def _resolved(config: Config, device: torch.device) -> Config:
-    """The configuration with "auto" replaced by what it means on this device."""
-    precision = resolve_precision(config.training.score_precision, device)
+def resolved(config: Config, device: torch.device, log: Interactions) -> Config:
+    """The configuration with "auto" replaced by what it means on this device and for this log."""
+    precision, model = resolve_precision(config.training.score_precision, device), config.model
     training = config.training.model_copy(update={"score_precision": precision})
-    return config.model_copy(update={"training": training})
+    if isinstance(model, HSTUConfig) and model.time_bias == "auto":
+        model = model.model_copy(update={"time_bias": log.time is not None})
+    return config.model_copy(update={"training": training, "model": model})
 
 
 def _go(

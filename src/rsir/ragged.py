@@ -29,6 +29,8 @@ class Ragged:
     Attributes:
         values: int64 (N,), the rows one after another.
         offsets: int64 (B + 1,), row b is `values[offsets[b]:offsets[b + 1]]`.
+        time: float64 (N,), when each value happened, in the unit of its log, NaN where that is not
+            known; None where nothing is. It goes wherever its value goes; rows made anew have none.
 
     >>> rows = Ragged.from_lists([[4, 5, 6], [7]])
     >>> rows.lengths.tolist(), rows.position.tolist(), rows.from_end.tolist()
@@ -39,6 +41,7 @@ class Ragged:
 
     values: Tensor
     offsets: Tensor
+    time: Tensor | None = None
 
     @classmethod
     def from_lists(cls, rows: Sequence[Sequence[int]]) -> Ragged:
@@ -48,17 +51,29 @@ class Ragged:
         return cls.from_lengths(values, lengths)
 
     @classmethod
-    def from_lengths(cls, values: Tensor, lengths: Tensor) -> Ragged:
-        """Build from flat values and the length of each row."""
+    def from_lengths(cls, values: Tensor, lengths: Tensor, time: Tensor | None = None) -> Ragged:
+        """Build from flat values, the length of each row and, where known, the times of the values."""
         offsets = torch.zeros(lengths.numel() + 1, dtype=torch.int64, device=lengths.device)
         torch.cumsum(lengths, 0, out=offsets[1:])
-        return cls(values, offsets)
+        return cls(values, offsets, time)
 
     @classmethod
     def concat(cls, parts: Sequence[Ragged]) -> Ragged:
-        """The rows of all parts, one after another."""
+        """The rows of all parts, one after another; beside a timed part, one without has unknown times.
+
+        >>> timed = Ragged(torch.tensor([4]), torch.tensor([0, 1]), torch.tensor([9.0]).double())
+        >>> Ragged.concat([timed, Ragged.from_lists([[5, 6]])]).time.tolist()
+        [9.0, nan, nan]
+        """
         values = torch.cat([part.values for part in parts])
-        return cls.from_lengths(values, torch.cat([part.lengths for part in parts]))
+        timed = any(part.time is not None for part in parts)
+        time = torch.cat([part._time_or_unknown() for part in parts]) if timed else None
+        return cls.from_lengths(values, torch.cat([part.lengths for part in parts]), time)
+
+    def _time_or_unknown(self) -> Tensor:
+        if self.time is not None:
+            return self.time
+        return torch.full_like(self.values, torch.nan, dtype=torch.float64)
 
     def __len__(self) -> int:
         return self.offsets.numel() - 1
@@ -111,7 +126,7 @@ class Ragged:
         for start in range(0, len(self), _BLOCK_ROWS):
             stop = min(start + _BLOCK_ROWS, len(self))
             part = slice(offsets[start], offsets[stop])
-            rows = Ragged(self.values[part], self.offsets[start : stop + 1] - offsets[start])
+            rows = self.at(part, self.offsets[start : stop + 1] - offsets[start])
             blocks.append((part, rows))
         return blocks
 
@@ -125,6 +140,17 @@ class Ragged:
         """Undo `pad`: take the real places of (B, L, ...) as (N, ...)."""
         return padded.reshape(-1, *padded.shape[2:]).index_select(0, self._padded_place)
 
+    def at(self, places: Tensor | slice, offsets: Tensor) -> Ragged:
+        """The values at some flat places, with their times, cut into rows by `offsets`."""
+        return Ragged(self.values[places], offsets, None if self.time is None else self.time[places])
+
+    def with_time(self, time: Tensor) -> Ragged:
+        """The same rows at other times, float64 (N,); what was found of the rows stays known."""
+        other = Ragged(self.values, self.offsets, time)
+        known = {key: fact for key, fact in self.__dict__.items() if key not in ("time", "blocks")}
+        other.__dict__.update(known)
+        return other
+
     def select(self, rows: Tensor) -> Ragged:
         """The given rows, in the given order; `rows` is int64 (R,)."""
         lengths = self.lengths[rows]
@@ -133,7 +159,7 @@ class Ragged:
         total = int(picked.offsets[-1])
         shift = torch.repeat_interleave(starts - picked.offsets[:-1], lengths, output_size=total)
         places = torch.arange(total, device=self.values.device) + shift
-        return Ragged(self.values[places], picked.offsets)
+        return self.at(places, picked.offsets)
 
     def tail(self, max_length: int) -> Ragged:
         """The last `max_length` values of each row."""
@@ -142,11 +168,13 @@ class Ragged:
     def slice_rows(self, start: Tensor, stop: Tensor) -> Ragged:
         """Row b becomes its values `start[b]:stop[b]`; both int64 (B,), 0 ≤ start ≤ stop ≤ length."""
         keep = (self.position >= start[self.row]) & (self.position < stop[self.row])
-        return Ragged.from_lengths(self.values[keep], stop - start)
+        time = None if self.time is None else self.time[keep]
+        return Ragged.from_lengths(self.values[keep], stop - start, time)
 
     def to(self, device: torch.device | str) -> Ragged:
         """The same rows on another device."""
-        return Ragged(self.values.to(device), self.offsets.to(device))
+        time = None if self.time is None else self.time.to(device)
+        return Ragged(self.values.to(device), self.offsets.to(device), time)
 
     def tolists(self) -> list[list[int]]:
         """Python lists, for printing and tests."""

@@ -36,6 +36,19 @@ def made(config: ModelConfig, num_items: int = V, seed: int = 0) -> SequenceMode
         return build_model(config, num_items)
 
 
+def reads_times(name: str) -> dict[str, object]:
+    """The setting that makes a backbone read times, where it can."""
+    return {"time_bias": True} if "time_bias" in MODELS[name].config.model_fields else {}
+
+
+def timed(rows: list[list[int]]) -> Ragged:
+    """Rows whose events lie seconds to months apart: the same rows, the same times."""
+    gaps = [10 ** (1 + (7 * item + 3 * place) % 60 / 10) for row in rows for place, item in enumerate(row)]
+    plain = Ragged.from_lists(rows)
+    time = torch.tensor(gaps, dtype=torch.float64).cumsum(0)
+    return plain.with_time(time - time[plain.offsets[plain.row]])
+
+
 def exact(one: Tensor, other: Tensor) -> None:
     """Equal up to rounding of float64."""
     assert one.dtype == other.dtype == torch.float64
@@ -113,6 +126,50 @@ class TestBackbone:
         state, _ = model.advance(torch.tensor([5, 6, 7]), branched)
         exact(state, model.encode_last(Ragged.from_lists([[2, 4, 5], [2, 4, 6], [1, 3, 7]])))
 
+    @pytest.fixture
+    def timed_model(self, name: str) -> SequenceModel:
+        """It reads times where it can, with all weights away from their first values."""
+        model = made(shaped(name, **reads_times(name))).double().eval()
+        generator = torch.Generator().manual_seed(2)
+        for parameter in model.parameters():
+            parameter.data += 0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        return model
+
+    def test_later_times_never_change_an_earlier_state(self, timed_model: SequenceModel) -> None:
+        row = timed([[1, 2, 3, 4, 5, 6]])
+        assert row.time is not None
+        whole = timed_model.encode(row)
+        for length in range(1, 6):
+            later = row.time.clone()
+            later[length:] += 10.0**length
+            exact(timed_model.encode(row.with_time(later))[:length], whole[:length])
+
+    def test_neither_batch_nor_padding_changes_anything_with_times(
+        self, timed_model: SequenceModel, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rows = timed(HISTORIES)
+        together = timed_model.encode_last(rows)
+        each = torch.arange(len(rows)).split(1)
+        exact(together, torch.cat([timed_model.encode_last(rows.select(row)) for row in each]))
+        backwards = rows.select(torch.arange(len(rows)).flip(0))
+        exact(together.flip(0), timed_model.encode_last(backwards))
+        monkeypatch.setattr("rsir.ragged._BLOCK_ROWS", 2)
+        exact(together, timed_model.encode_last(timed(HISTORIES)))
+        long = timed([[1, 2, 3, 4, 5, 6, 7, 8, 9, 1, 2, 5]])
+        exact(timed_model.encode_last(long), timed_model.encode_last(long.tail(10)))
+
+    def test_without_times_a_row_is_read_as_rollouts_are(self, timed_model: SequenceModel) -> None:
+        """Alone, and beside a row with times; going on by one item is the same."""
+        row, beside = Ragged.from_lists([[1, 2, 3]]), timed([[4, 5, 6]])
+        alone = timed_model.encode_last(row)
+        exact(timed_model.encode_last(Ragged.concat([row, beside]))[:1], alone)
+        exact(timed_model.encode_last(Ragged.concat([row, beside]))[1:], timed_model.encode_last(beside))
+        if timed_model.incremental:
+            memory: Memory | None = None
+            for item in (1, 2, 3):
+                state, memory = timed_model.advance(torch.tensor([item]), memory)
+            exact(state, alone)
+
     def test_rollouts_are_the_same_for_any_batch_and_read_anew(self, name: str) -> None:
         model = made(shaped(name))
         data = Sequences.observed(Ragged.from_lists([*HISTORIES, *([row, 3, 9] for row in range(V))]), V)
@@ -138,8 +195,8 @@ class TestBackbone:
         assert torch.equal(model.score(rows), other.score(rows))
 
     def test_the_gradient_reaches_every_parameter(self, name: str) -> None:
-        model = made(shaped(name, dropout=0.1)).train()
-        rows = TrainingRows.build(Sequences.observed(Ragged.from_lists(HISTORIES), V), 10)
+        model = made(shaped(name, dropout=0.1, **reads_times(name))).train()
+        rows = TrainingRows.build(Sequences.observed(timed(HISTORIES), V), 10)
         batch = next(rows.epoch(0, 0, 8, "cpu"))
         hidden = model.encode(batch.histories)[batch.place]
         loss = softmax_loss(hidden, model.item_vectors(), batch.target, batch.weight, 1.0)

@@ -35,6 +35,26 @@ def test_hstu_equations_2_to_4() -> None:
     torch.testing.assert_close(unit(x, ROW), x + unit.out(unit.norm_mixed(mixed) * u))
 
 
+def test_hstu_bias_by_elapsed_time() -> None:
+    """Beside the bias by distance, one by the exponent of the squared time between query and key."""
+    torch.manual_seed(0)
+    unit = HSTU(5, HSTUConfig(dim=4, num_heads=2, max_length=9, time_bias=True)).double().eval().layers[0]
+    torch.nn.init.normal_(unit.elapsed.weight)
+    time = torch.tensor([0.0, 3.0, 3.0, 100.0, 4e3, 4.001e3, 9e7], dtype=torch.float64)
+    x = events(4)
+    u, q, k, v = F.silu(unit.uqkv(unit.norm(x))).chunk(4, dim=1)
+    mixed = torch.zeros_like(x)
+    for t in range(LENGTH):
+        for head in (0, 1):
+            part = slice(2 * head, 2 * head + 2)
+            for s in range(t + 1):
+                elapsed = max(float(time[t] - time[s]), 2.0**-32)
+                bucket = math.floor(math.log2(elapsed**2)) + 64
+                bias = unit.bias.weight[t - s, head] + unit.elapsed.weight[bucket, head]
+                mixed[t, part] += F.silu(q[t, part] @ k[s, part] + bias) / (t + 1) * v[s, part]
+    torch.testing.assert_close(unit(x, ROW.with_time(time)), x + unit.out(unit.norm_mixed(mixed) * u))
+
+
 def test_gru_equations() -> None:
     torch.manual_seed(0)
     layer = GRU4Rec(5, GRU4RecConfig(dim=4, hidden_factor=1)).double().eval().layers[0]

@@ -78,7 +78,7 @@ def _one_pass(network: SequenceModel, inputs: Ragged, target: Tensor, seed: int)
         for start in range(0, len(inputs), BATCH):
             stop = min(start + BATCH, len(inputs))
             flat = slice(offsets[start], offsets[stop])
-            rows = Ragged(inputs.values[flat], inputs.offsets[start : stop + 1] - offsets[start])
+            rows = inputs.at(flat, inputs.offsets[start : stop + 1] - offsets[start])
             parts.append(_probability(network.encode(rows), vectors, target[flat]))
     return torch.cat(parts)
 

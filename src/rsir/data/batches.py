@@ -113,13 +113,12 @@ class TrainingRows:
         host = self.histories.select(order)
         offsets, lengths = host.offsets.tolist(), host.lengths
         shuffled = Ragged(self.target, self.histories.offsets).select(order)
-        values, targets = host.values.to(device), shuffled.values.to(device)
-        device_offsets, weights = host.offsets.to(device), self.weight[order].to(device)
+        rows, targets, weights = host.to(device), shuffled.values.to(device), self.weight[order].to(device)
         shares = None if self.share is None else self.share[order].to(device)
         for start in range(0, len(self), batch_size):
             stop = min(start + batch_size, len(self))
             a, b = offsets[start], offsets[stop]
-            histories = Ragged(values[a:b], device_offsets[start : stop + 1] - a)
+            histories = rows.at(slice(a, b), rows.offsets[start : stop + 1] - a)
             histories.__dict__["max_length"] = int(lengths[start:stop].max())
             if self.targets == "last":
                 place = histories.last

@@ -48,8 +48,9 @@ class Interactions:
 
     @cached_property
     def ragged(self) -> Ragged:
-        """Item indices, a row a user, oldest first."""
-        return Ragged.from_lengths(self.item, torch.bincount(self.user, minlength=len(self.users)))
+        """Item indices, a row a user, oldest first, and their times where known."""
+        lengths = torch.bincount(self.user, minlength=len(self.users))
+        return Ragged.from_lengths(self.item, lengths, None if self.time is None else self.time.double())
 
     def sequences(self) -> Sequences:
         """All events as observed sequences, one a user; row u belongs to user index u."""

@@ -73,7 +73,7 @@ def quotients(model: SequenceModel, prefixes: Ragged, item: Tensor) -> Tensor:
     network = model.eval()
     device = network.item_vectors().device
     rows, item = prefixes.to(device), item.to(device)
-    changed = Ragged(rows.values.index_copy(0, rows.last, item), rows.offsets)
+    changed = Ragged(rows.values.index_copy(0, rows.last, item), rows.offsets, rows.time)
     vectors = network.item_vectors()
     moved = (vectors[item] - vectors[rows.values[rows.last]]).norm(dim=1)
     apart = (network.encode_last(changed) - network.encode_last(rows)).norm(dim=1)

@@ -21,6 +21,7 @@ from torch import Tensor
 from rsir.data.sequences import Sequences
 from rsir.data.splits import Cases
 from rsir.models.base import Recommender
+from rsir.ragged import Ragged
 from rsir.rng import generator_seed
 
 Record = dict[str, Any]
@@ -165,10 +166,13 @@ def _summary(observed: int, drawn: Tensor) -> Record:
 
 @torch.no_grad()
 def neighbours(model: Recommender, cases: Cases, batch: int = 256) -> Tensor:
-    """The items outside the history ranked just above and below the held-out one; int64 (N, 2), −1: none."""
-    parts = []
+    """The items outside the history ranked just above and below the held-out one; int64 (N, 2), −1: none.
+
+    Histories are read as generation reads its rollouts, without times: who knows the times ranks otherwise.
+    """
+    parts, untimed = [], Ragged(cases.histories.values, cases.histories.offsets)
     for row in torch.arange(len(cases)).split(batch):
-        histories, target = cases.histories.select(row), cases.target[row, None]
+        histories, target = untimed.select(row), cases.target[row, None]
         scores = model.score(histories).float().cpu()
         own = scores.gather(1, target)
         scores[histories.row, histories.values] = torch.nan  # neither above nor below

@@ -71,7 +71,7 @@ MODELS: dict[str, Backbone] = {
         "HSTU",
         "Zhai et al., ICML 2024",
         "attention: length² · dim a sequence, no feed-forward layer",
-        "long histories where strength of interest counts; a backbone of the RSIR paper",
+        "long histories where strength of interest, or the time between events, counts; of the RSIR paper",
     ),
     "bsarec": Backbone(
         BSARec,

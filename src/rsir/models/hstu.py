@@ -1,9 +1,9 @@
 """HSTU: pointwise attention with gates (Zhai et al., ICML 2024, "Actions Speak Louder than Words").
 
 Equations 2–4 of the paper. Attention weights are SiLU(q·k + bias) over the number of events,
-not a softmax, so that how often something was liked is not normalised away. The bias by
-distance is here; the paper's bias by elapsed time is not, since sequences reach a network
-without their times.
+not a softmax, so that how often something was liked is not normalised away. The bias is by
+distance and, where the log has times, by the time from one event to the other (`elapsed.py`). When the
+next item will be taken is not known to the network.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rsir.models.elapsed import ElapsedBias, forget_times
 from rsir.models.layers import DistanceBias, Dropout, append, distances, linear, padded
 from rsir.models.stack import HeadsConfig, Layer, Stack
 from rsir.ragged import Ragged
@@ -25,6 +26,12 @@ class HSTUConfig(HeadsConfig):
 
     name: Literal["hstu"] = Field("hstu", description="which backbone")
     dropout: float = Field(0.2, ge=0, lt=1, description="dropout after embedding and every sub-layer")
+    time_bias: bool | Literal["auto"] = Field(
+        "auto", description="bias attention by elapsed time; auto: a run does where its log has times"
+    )
+    time_dropout: float = Field(
+        0.2, ge=0, lt=1, description="share of rows read without times in training, as rollouts always are"
+    )
 
 
 class HSTU(Stack):
@@ -33,6 +40,13 @@ class HSTU(Stack):
     def __init__(self, num_items: int, config: HSTUConfig | None = None) -> None:
         config = config or HSTUConfig()
         super().__init__(num_items, config, (_Unit(config) for _ in range(config.num_blocks)))
+        self.time_dropout = config.time_dropout if config.time_bias is True else None
+
+    def encode(self, histories: Ragged) -> Tensor:
+        """States after every event; (N, D). While training, some rows are read without times."""
+        if self.training and self.time_dropout is not None:
+            histories = forget_times(histories, self.time_dropout)
+        return super().encode(histories)
 
 
 class _Unit(Layer):
@@ -48,15 +62,17 @@ class _Unit(Layer):
         # what a layer adds begins as small as item vectors: else it drowns the items (docs/log.md)
         self.uqkv, self.out = linear(dim, 4 * dim), linear(dim, dim, config.init_std)
         self.bias = DistanceBias(config.max_length, config.num_heads)
+        self.elapsed = ElapsedBias(config.num_heads) if config.time_bias is True else None
         self.attention_dropout, self.dropout = Dropout(config.attention_dropout), Dropout(config.dropout)
 
     def forward(self, x: Tensor, histories: Ragged) -> Tensor:
         """Events (N, D) to (N, D)."""
         gate, qkv = self._project(x)
-        return self._add(x, gate, padded(qkv, histories, self._attend))
+        time = () if self.elapsed is None or histories.time is None else (histories.time,)
+        return self._add(x, gate, padded(qkv, histories, self._attend, *time))
 
     def advance(self, x: Tensor, past: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """The newest event of each row; keeps keys and values, each (P, L, D)."""
+        """The newest event of each row, read without times; keeps keys and values, each (P, L, D)."""
         gate, qkv = self._project(x)
         query, *now = qkv[:, None].chunk(3, dim=2)
         kept = append(past, tuple(now))
@@ -70,11 +86,13 @@ class _Unit(Layer):
         gate, qkv = F.silu(self.uqkv(self.norm(x))).split([dim, 3 * dim], dim=1)
         return gate, qkv
 
-    def _attend(self, qkv: Tensor) -> Tensor:
+    def _attend(self, qkv: Tensor, time_BL: Tensor | None = None) -> Tensor:
         """Rows (B, L, 3D) to (B, L, D)."""
         query, key, value = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         length = qkv.shape[1]
         bias = self.bias.weight[distances(length, qkv.device).clamp(min=0)].permute(2, 0, 1)
+        if self.elapsed is not None and time_BL is not None:
+            bias = bias + self.elapsed(time_BL)
         weight = F.silu(query @ key.transpose(2, 3) + bias).tril()
         count = torch.arange(1, length + 1, device=qkv.device, dtype=qkv.dtype)
         mixed = self.attention_dropout(weight) @ value / count[:, None]

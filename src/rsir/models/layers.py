@@ -46,15 +46,18 @@ def linear(num_in: int, num_out: int, std: float | None = None) -> nn.Linear:
     return layer
 
 
-def padded(x: Tensor, histories: Ragged, act: Callable[[Tensor], Tensor]) -> Tensor:
+def padded(x: Tensor, histories: Ragged, act: Callable[..., Tensor], *along: Tensor) -> Tensor:
     """Apply `act` to padded rows, block by block; flat (N, …) in, flat (N, …) out.
 
     Args:
         x: float (N, ...), one entry for each event.
         histories: whose rows these are.
         act: (B, L, ...) to (B, L, ...); causal, so that padding, which stands last, changes nothing.
+        along: what else `act` takes of each event, padded likewise.
     """
-    parts = [rows.flatten(act(rows.pad(x[part]))) for part, rows in histories.blocks]
+    parts = [
+        rows.flatten(act(*(rows.pad(each[part]) for each in (x, *along)))) for part, rows in histories.blocks
+    ]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 

@@ -21,11 +21,11 @@ import torch
 from rsir.config import Config, to_toml
 from rsir.data.interactions import Interactions
 from rsir.data.splits import Split, split
-from rsir.devices import environment, resolve_device, resolve_precision
+from rsir.devices import environment, resolve_device
 from rsir.errors import ConfigError, ModelError, StoreError
 from rsir.evaluate import evaluate
 from rsir.files import read_json, write_json, write_text
-from rsir.launch import open_log, refuse_untrainable
+from rsir.launch import open_log, refuse_untrainable, resolved
 from rsir.models import build_model
 from rsir.models.base import SequenceModel
 from rsir.recursion import recurse
@@ -139,8 +139,7 @@ class _Search:
     ) -> None:
         self.tuning, self.log, self.cut, self.folder = tuning, log, cut, folder
         self.device, self.watch, self.given = device, watch, config
-        precision = resolve_precision(config.training.score_precision, device)
-        self.config = with_values(config, {"training.score_precision": precision, "recursion.control": False})
+        self.config = resolved(with_values(config, {"recursion.control": False}), device, log)
         self.counts = cut.train.item_counts()
 
     def run(self) -> dict[str, Any]:
@@ -180,7 +179,8 @@ class _Search:
 
     def _trial(self, phase: Phase, trial: Any, number: int) -> Record:
         """Make one trial; one that diverges has failed, one below the median is left off."""
-        started, config = time.perf_counter(), with_values(self.config, trial.params)
+        started = time.perf_counter()
+        config = resolved(with_values(self.config, trial.params), self.device, self.log)
         record: Record = {"phase": phase, "number": number, "params": trial.params, "looks": []}
         self.watch.stage("train", f"{phase} trial {number}", 0)
         worth = self._base if phase == "base" else self._recursion
