@@ -5,7 +5,8 @@
 `results/base.jsonl` comes from base.py; `results/runs/NAME.json` is what
 `rsir run NAME.txt --out … --json` printed, with the environment of the run beside it;
 `results/backbones/NAME.MODEL.SEED.json` comes from trained.py;
-`results/successors*.jsonl` come from successors.py, `results/price.jsonl` from price.py.
+`results/successors*.jsonl` come from successors.py, `results/peers*.jsonl` from peers.py,
+`results/price.jsonl` from price.py.
 """
 
 from __future__ import annotations
@@ -57,6 +58,9 @@ def main() -> None:
     """Put each table between its markers."""
     tables = {"base": base_table(), "screening": screening_table(), "short": short_table()}
     tables |= {
+        "default": default_table(),
+        "default holm": default_holm_line(),
+        "peers": peers_table(),
         "several": several_table(),
         "holm": holm_line(),
         "rollouts": rollouts_table(),
@@ -311,19 +315,110 @@ def several_table() -> str:
 
 def holm_line() -> str:
     """How many of these gains stand after Holm over all of them, and their means by backbone."""
+    found = [
+        (backbone, metric, row[f"{metric.lower()} against {control}"])
+        for backbone, _, row, control in gains()
+        for metric in ("NDCG@10", "Recall@10")
+    ]
+    return standing(found)
+
+
+def standing(gains: list[tuple[str, str, dict[str, Any]]]) -> str:
+    """How many gains, each with backbone and metric, stand after Holm over all, and means by backbone."""
     found: dict[str, dict[str, list[float]]] = {}
-    values: list[float] = []
-    for backbone, _, row, control in gains():
-        for metric in ("NDCG@10", "Recall@10"):
-            one = row[f"{metric.lower()} against {control}"]
-            found.setdefault(backbone, {}).setdefault(metric, []).append(one["relative"])
-            values.append(one["p"] if one["relative"] > 0 else 1.0)
-    standing = sum(p < 0.05 for p in holm(values))
+    for backbone, metric, one in gains:
+        found.setdefault(backbone, {}).setdefault(metric, []).append(one["relative"])
+    values = [one["p"] if one["relative"] > 0 else 1.0 for *_, one in gains]
+    passed = sum(p < 0.05 for p in holm(values))
     means = "; ".join(
         f"{backbone} " + ", ".join(f"{100 * statistics.fmean(v):+.1f} % {metric}" for metric, v in by.items())
         for backbone, by in found.items()
     )
-    return f"Of these {len(values)} gains {standing} stand at 5 % after Holm over all. Means: {means}.\n"
+    return f"Of these {len(values)} gains {passed} stand at 5 % after Holm over all. Means: {means}.\n"
+
+
+ORDER = ("sasrec", "gru4rec", "hstu", "bsarec")
+"""How backbones follow each other in tables of what pays."""
+
+
+def confirmed() -> list[dict[str, Any]]:
+    """What was read on test of the default recipe against its control, one backbone after another."""
+    found = [row for row in rows_of("peers_test.jsonl") if (row["plan"], row["against"]) == DEFAULT]
+    return sorted(found, key=lambda row: (ORDER.index(row["backbone"]), row["data"]))
+
+
+DEFAULT = ("default", "observed")
+"""The plans of peers.py that are the default recipe and its control."""
+
+
+def default_table() -> str:
+    """Test figures of the default recipe beside its control, by backbone and data."""
+    lines = ["| backbone | data | seeds | NDCG@10 | over its control | Recall@10 | over its control |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for row in confirmed():
+        cells = [row["backbone"], row["data"].replace("_", " "), str(len(row["seeds"]))]
+        for metric in ("ndcg@10", "recall@10"):
+            cells += [short(row[metric]["mean_b"]), interval(row[metric])]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def default_holm_line() -> str:
+    """How many gains of the default recipe stand after Holm over all of them, and their means by backbone."""
+    gains = [
+        (row["backbone"], metric, row[metric.lower()])
+        for row in confirmed()
+        for metric in ("NDCG@10", "Recall@10")
+    ]
+    return standing(gains)
+
+
+def peers_table() -> str:
+    """Validation by plan and round: the mean of the peers, their control's, and all peers as one."""
+    lines = ["| data | successors | round | peers | NDCG@10 | control | Recall@10 | control | all as one |"]
+    lines.append("|---|---|---|---|---|---|---|---|---|")
+    rows = {(r["data"], r["plan"], r["round"], r["peer"]): r for r in rows_of("peers.jsonl")}
+    for data, plan, k in sorted({key[:3] for key in rows}, key=lambda key: (key[0], *told(key[1]), key[2])):
+        peers = [peer for *key, peer in rows if key == [data, plan, k] and peer != "all"]
+        if not peers or plan not in PLANS or (k == 0 and plan != "warm"):
+            continue
+        cells = [data.replace("_", " "), PLANS[plan] if k else "bases", str(k), str(len(peers))]
+        for metric in ("ndcg@10", "recall@10"):
+            cells.append(short(statistics.fmean(rows[data, plan, k, p]["valid"][metric] for p in peers)))
+            rivals = [rows.get((data, control_of(plan), k, peer)) for peer in peers]
+            known = k and plan not in CONTROLS and all(rivals)
+            cells.append(short(statistics.fmean(r["valid"][metric] for r in rivals)) if known else "–")
+        whole = rows.get((data, plan, k, "all"))
+        cells.append(short(whole["valid"]["ndcg@10"]) if whole else "–")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+PLANS = {
+    "warm": "warm, dropout as the base's; the newest peers write, data adds up",
+    "warm-all": "the same; peers of all rounds write, the newest data alone",
+    "warm-2e-3": "the same, rate 2e-3",
+    "warm-dropout.3": "warm, dropout .3; peers of all rounds write, the newest data alone",
+    "warm-dropout.2": "warm, dropout .2",
+    "three": "cold",
+    "three-draw": "cold, drawn among the 20 best",
+    "default": "the default",
+    "observed-warm": "control: observed data alone",
+    "observed-warm-dropout.3": "control, dropout .3",
+    "observed": "control of the default",
+}
+"""The plans of peers.py that are shown, and what they are."""
+CONTROLS = ("observed-warm", "observed-warm-dropout.3", "observed")
+
+
+def told(plan: str) -> tuple[int]:
+    """Where a plan stands in the table."""
+    return (list(PLANS).index(plan) if plan in PLANS else len(PLANS),)
+
+
+def control_of(plan: str) -> str:
+    """The plan that is a plan's control: as many updates on observed data alone, at its own best dropout."""
+    return "observed" if plan == "default" else "observed-warm"
 
 
 def taught_table() -> str:
