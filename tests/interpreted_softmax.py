@@ -33,10 +33,13 @@ def understand_bfloat16() -> None:
 
 
 def problem(n: int, v: int, d: int, smoothing: float, scale: float) -> Problem:
-    """Numbers that bfloat16 holds exactly; every third position weighs nothing."""
+    """Numbers that bfloat16 holds exactly; every third position weighs nothing. Scale < 0: all scores are."""
     generator = torch.Generator().manual_seed(n + v + d)
-    hidden = (torch.randn(n, d, generator=generator) * scale / d**0.5).bfloat16().float().requires_grad_()
-    vectors = torch.randn(v, d, generator=generator).bfloat16().float().requires_grad_()
+    hidden, vectors = torch.randn(n, d, generator=generator), torch.randn(v, d, generator=generator)
+    if scale < 0:
+        hidden, vectors = hidden.abs(), vectors.abs()
+    hidden = (hidden * scale / d**0.5).bfloat16().float().requires_grad_()
+    vectors = vectors.bfloat16().float().requires_grad_()
     weight = torch.rand(n, generator=generator).masked_fill(torch.arange(n) % 3 == 1, 0)
     return hidden, vectors, torch.randint(v, (n,), generator=generator), weight, smoothing
 
@@ -79,7 +82,7 @@ def main() -> None:
     for programs in (1, 512):
         report(200, 300, 32, 0.1, 3.0, False, programs)
         report(200, 300, 32, 0.1, 3.0, True, programs)
-    for scale in (1e-3, 30.0, 1000.0):
+    for scale in (1e-3, 30.0, 1000.0, -100.0):
         report(40, 200, 64, 0.0, scale, bfloat16=False)
         report(40, 200, 64, 0.1, scale, bfloat16=True)
     for bfloat16 in (False, True):

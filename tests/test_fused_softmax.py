@@ -54,13 +54,10 @@ def test_the_interpreter_gives_loss_and_gradients_of_cross_entropy(tmp_path: Pat
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(lines) > 25
     for line in lines:
-        loss, *gradients = line["exact"]
-        assert loss < 1e-6, line
-        assert max(gradients) < (0.004 if line["bfloat16"] else 1e-5), line
-        if line["scale"] <= 3:  # beyond, a probability of the tiles' may count as the smallest number
-            loss, *gradients = line["tiles"]
-            assert loss < 1e-5, line
-            assert max(gradients) < (0.004 if line["bfloat16"] else 1e-5), line
+        large = abs(line["scale"]) > 3  # then a probability of the tiles' may count as the smallest number
+        for loss, *gradients in (line["exact"],) if large else (line["exact"], line["tiles"]):
+            assert loss < 1e-6, line
+            assert max(gradients) < (0.004 if line["bfloat16"] else 1e-4 if large else 1e-5), line
 
 
 def _compile(kernel: Any, tiles: Any, number: str, capability: int) -> Any:
