@@ -59,7 +59,7 @@ class Tiles:
         wide = max(16, triton.next_power_of_2(dim))
         if dtype == torch.bfloat16:
             return cls(dim, wide, 128, 64, wide, 8, 3) if wide <= 128 else cls(dim, wide, 64, 64, wide, 8, 2)
-        return cls(dim, wide, 64, 64 if wide <= 128 else 32, 16, 8, 1)
+        return cls(dim, wide, 64, 32, 16, 8, 1)
 
     def cut(self, owned: int, met: int) -> tuple[tuple[int, int], int]:
         """The grid of programs, and how many rows of the other side each of them meets.
