@@ -24,7 +24,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_floors.py
-	$(BIN)/python -m pytest --doctest-modules src/rsir
+	$(BIN)/python -m pytest --doctest-modules --doctest-ignore-import-errors src/rsir
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/run.py $(BENCH)

@@ -9,8 +9,12 @@ changing its gradient.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -73,7 +77,9 @@ def softmax_loss(
     """Cross-entropy over the whole catalogue, never holding N × V numbers.
 
     The scores are made tile by tile of positions and their gradient is taken in the same visit, so
-    that nothing is kept for or recomputed in the backward pass.
+    that nothing is kept for or recomputed in the backward pass. On CUDA, where Triton can be had, fused
+    kernels (`rsir.fused_softmax`) write no score at all and make them anew for the gradients; what a
+    teacher believes goes through the tiles.
 
     Args:
         hidden_ND: float (N, D).
@@ -89,10 +95,71 @@ def softmax_loss(
     Returns:
         A scalar, float32.
     """
-    dtype = torch.bfloat16 if bfloat16 else torch.float32
-    goal = _Goal.of(target_N, weight_N.float(), label_smoothing, soft, dtype)
-    total: Tensor = _TiledSoftmax.apply(hidden_ND, vectors_VD, goal)
+    problem, how = (hidden_ND, vectors_VD, target_N, weight_N), (label_smoothing, bfloat16)
+    fused = _fused(hidden_ND.device, hidden_ND.shape[1], bfloat16) if soft is None else None
+    total = _tiled(*problem, *how, soft) if fused is None else fused.weighted_cross_entropy(*problem, *how)
     return total / normaliser
+
+
+def _tiled(
+    hidden: Tensor,
+    vectors: Tensor,
+    target: Tensor,
+    weight: Tensor,
+    smoothing: float,
+    bfloat16: bool,
+    soft: SoftTargets | None = None,
+) -> Tensor:
+    """The weighted sum of cross-entropies by PyTorch's operations; the oracle of the fused kernels."""
+    dtype = torch.bfloat16 if bfloat16 else torch.float32
+    goal = _Goal.of(target, weight.float(), smoothing, soft, dtype)
+    total: Tensor = _TiledSoftmax.apply(hidden, vectors, goal)
+    return total
+
+
+@cache
+def _fused(device: torch.device, dim: int, bfloat16: bool) -> ModuleType | None:
+    """The fused kernels, where Triton and a GPU since Ampere run them and they agree with the tiles.
+
+    Triton builds its launcher with the machine's C compiler at the first call, and a kernel that is new to a
+    GPU or a compiler is better not believed: so each process tries them once on a small problem.
+    """
+    if device.type != "cuda" or torch.version.hip or torch.cuda.get_device_capability(device) < (8, 0):
+        return None
+    try:
+        import_module("triton")
+    except ImportError:
+        return None
+    fused = import_module("rsir.fused_softmax")
+    return fused if dim <= fused.MAX_DIM and _agrees(fused, device, dim, bfloat16) else None
+
+
+def _agrees(fused: Any, device: torch.device, dim: int, bfloat16: bool) -> bool:
+    """Whether fused kernels give loss and gradients of a small problem as the tiles do; a warning if not.
+
+    The problem is exact in bfloat16, so that only gradients by scores are rounded: by 0.4 percent at most.
+    """
+    generator = torch.Generator().manual_seed(0)
+    states, items = torch.randn(300, dim, generator=generator), torch.randn(700, dim, generator=generator)
+    numbers = states.bfloat16() / dim**0.5, items.bfloat16(), torch.rand(300, generator=generator)
+    hidden, vectors, weight = (x.float().to(device) for x in numbers)
+    inputs = hidden.requires_grad_(), vectors.requires_grad_()
+    target = torch.arange(300, device=device) * 3 % 700
+    try:
+        with torch.enable_grad():
+            loss = fused.weighted_cross_entropy(hidden, vectors, target, weight, 0.1, bfloat16)
+            losses = loss, _tiled(hidden, vectors, target, weight, 0.1, False)
+        ours, known = ((loss.detach(), *torch.autograd.grad(loss, inputs)) for loss in losses)
+        found = max(float((a - b).norm() / b.norm()) for a, b in zip(ours, known, strict=True))
+        trouble = None if found < 0.01 else f"they are off by {100 * found:.2g} percent"
+    except Exception as error:  # whatever a compiler or a driver may say
+        trouble = f"they do not run ({type(error).__name__}: {error})"
+    if trouble is not None:
+        warnings.warn(
+            f"the fused softmax kernels are not used, since {trouble}; PyTorch's operations take their place",
+            stacklevel=2,
+        )
+    return trouble is None
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,11 @@ class Ragged:
         return self.offsets.numel() - 1
 
     @cached_property
+    def host_offsets(self) -> Tensor:
+        """The offsets on the CPU; rows that were moved from there know them, and no GPU is waited for."""
+        return self.offsets.cpu()
+
+    @cached_property
     def lengths(self) -> Tensor:
         """Length of each row; int64 (B,)."""
         return self.offsets[1:] - self.offsets[:-1]
@@ -102,7 +107,17 @@ class Ragged:
     @cached_property
     def max_length(self) -> int:
         """Length of the longest row; 0 if there is none."""
-        return int(self.lengths.max()) if len(self) else 0
+        return int(self.host_offsets.diff().max()) if len(self) else 0
+
+    @cached_property
+    def reaching(self) -> list[int]:
+        """How many rows have a value at each position; falls.
+
+        >>> Ragged.from_lists([[4, 5, 6], [7]]).reaching
+        [2, 1, 1]
+        """
+        ending = torch.bincount(self.host_offsets.diff(), minlength=self.max_length + 1)
+        return (len(self) - ending.cumsum(0))[:-1].tolist()
 
     @cached_property
     def last(self) -> Tensor:
@@ -120,7 +135,7 @@ class Ragged:
         Padding costs little where rows of a block are of like length, so batches for a CPU come
         sorted by length. A GPU gets one block: there a launch costs more than padding.
         """
-        if self.offsets.is_cuda:
+        if not self.offsets.is_cpu:
             return [(slice(None), self)]
         offsets, blocks = self.offsets.tolist(), []
         for start in range(0, len(self), _BLOCK_ROWS):
@@ -163,6 +178,8 @@ class Ragged:
 
     def tail(self, max_length: int) -> Ragged:
         """The last `max_length` values of each row."""
+        if self.max_length <= max_length:
+            return self
         return self.slice_rows(self.lengths - self.lengths.clamp(max=max_length), self.lengths)
 
     def slice_rows(self, start: Tensor, stop: Tensor) -> Ragged:
@@ -174,7 +191,23 @@ class Ragged:
     def to(self, device: torch.device | str) -> Ragged:
         """The same rows on another device."""
         time = None if self.time is None else self.time.to(device)
-        return Ragged(self.values.to(device), self.offsets.to(device), time)
+        moved = Ragged(self.values.to(device), self.offsets.to(device), time)
+        return moved if self.offsets.is_cuda else moved._knowing(self.offsets)
+
+    def span(self, start: int, stop: int) -> Ragged:
+        """The rows start … stop − 1, which are not copied.
+
+        >>> Ragged.from_lists([[4], [5, 6], [7]]).span(1, 3).tolists()
+        [[5, 6], [7]]
+        """
+        ends = self.host_offsets[start : stop + 1]
+        first, last = int(ends[0]), int(ends[-1])
+        rows = self.at(slice(first, last), self.offsets[start : stop + 1] - first)
+        return rows._knowing(ends - first)
+
+    def _knowing(self, host_offsets: Tensor) -> Ragged:
+        self.__dict__["host_offsets"] = host_offsets
+        return self
 
     def tolists(self) -> list[list[int]]:
         """Python lists, for printing and tests."""

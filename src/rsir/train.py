@@ -274,7 +274,7 @@ class _Training:
 
     def _loss(self, batch: Batch) -> Tensor:
         """The objective, and what the model adds to it."""
-        hidden = self.model.encode(batch.histories)[batch.place]
+        hidden = self.model.encode(batch.histories).index_select(0, batch.place)
         vectors, soft = self.model.item_vectors(), self._soft_targets(batch)
         loss = self.loss(hidden, vectors, batch.target, batch.weight, self.normaliser, soft)
         self.generator.manual_seed(generator_seed(self.seed, "auxiliary", self.now.updates))
@@ -286,7 +286,7 @@ class _Training:
         """What the teacher believes at the places that predict."""
         if self.teacher is None or batch.share is None:
             return None
-        states = self.teacher.encode(batch.histories)[batch.place]
+        states = self.teacher.encode(batch.histories).index_select(0, batch.place)
         return SoftTargets(states, self.teacher.item_vectors(), batch.share)
 
     def _stream(self, first: int, stop: int) -> Iterator[Batch]:

@@ -71,15 +71,14 @@ def target_bald(p_TN: Tensor) -> Tensor:
 @torch.no_grad()
 def _one_pass(network: SequenceModel, inputs: Ragged, target: Tensor, seed: int) -> Tensor:
     """Probability of the target at every position under one draw of masks; float64 (N,)."""
-    vectors, offsets, parts = network.item_vectors(), inputs.offsets.tolist(), []
+    vectors, offsets, parts = network.item_vectors(), inputs.host_offsets.tolist(), []
     devices = [inputs.values.device] if inputs.values.is_cuda else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         for start in range(0, len(inputs), BATCH):
             stop = min(start + BATCH, len(inputs))
             flat = slice(offsets[start], offsets[stop])
-            rows = inputs.at(flat, inputs.offsets[start : stop + 1] - offsets[start])
-            parts.append(_probability(network.encode(rows), vectors, target[flat]))
+            parts.append(_probability(network.encode(inputs.span(start, stop)), vectors, target[flat]))
     return torch.cat(parts)
 
 

@@ -110,23 +110,20 @@ class TrainingRows:
         known on the host, so that a GPU never waits.
         """
         order = self._order(seed, epoch, batch_size)
-        host = self.histories.select(order)
-        offsets, lengths = host.offsets.tolist(), host.lengths
-        shuffled = Ragged(self.target, self.histories.offsets).select(order)
-        rows, targets, weights = host.to(device), shuffled.values.to(device), self.weight[order].to(device)
+        all_histories = self.histories.select(order).to(device)
+        all_targets = Ragged(self.target, self.histories.offsets).select(order).to(device)
+        weights = self.weight[order].to(device)
         shares = None if self.share is None else self.share[order].to(device)
         for start in range(0, len(self), batch_size):
             stop = min(start + batch_size, len(self))
-            a, b = offsets[start], offsets[stop]
-            histories = rows.at(slice(a, b), rows.offsets[start : stop + 1] - a)
-            histories.__dict__["max_length"] = int(lengths[start:stop].max())
+            histories, target = all_histories.span(start, stop), all_targets.span(start, stop).values
             if self.targets == "last":
                 place = histories.last
             else:
-                place = torch.arange(b - a, device=device)
+                place = torch.arange(len(target), device=device)
             row = histories.row[place]
             share = None if shares is None else shares[start:stop][row]
-            yield Batch(histories, place, targets[a:b][place], weights[start:stop][row], share)
+            yield Batch(histories, place, target[place], weights[start:stop][row], share)
 
 
 def _every_prefix(inputs: Ragged, target: Tensor) -> tuple[Ragged, Tensor]:

@@ -38,6 +38,10 @@ class Cases:
         """The same cases on another device."""
         return Cases(self.histories.to(device), self.target.to(device), self.user.to(device))
 
+    def span(self, start: int, stop: int) -> Cases:
+        """The cases start … stop − 1, which are not copied."""
+        return Cases(self.histories.span(start, stop), self.target[start:stop], self.user[start:stop])
+
 
 @dataclass(frozen=True)
 class Split:

@@ -71,6 +71,7 @@ class _Mixer(Layer):
     """One hybrid attention; both kinds read the same products of queries and keys."""
 
     num_kept = 3
+    lags_after: Tensor
 
     def __init__(self, config: FEARecConfig, number: int) -> None:
         super().__init__()
@@ -78,6 +79,8 @@ class _Mixer(Layer):
         band = ramp(number, config.num_blocks, config.band, length // 2 + 1)
         self.num_heads, self.rate = config.num_heads, config.attention_dropout
         self.share, self.factor = config.time_share, config.lag_factor
+        lags = torch.tensor([self._lags(events) for events in range(1, length + 1)])
+        self.register_buffer("lags_after", lags, persistent=False)
         self.qkv, self.out = linear(dim, 3 * dim, std), linear(dim, dim, std)
         self.filter = CausalFilter(band_kernel(*band, length))
         self.bias = DistanceBias(length, config.num_heads)
@@ -105,12 +108,13 @@ class _Mixer(Layer):
         mirror = distance.clamp(min=0).expand_as(products)
         agreement = products.tril().gather(3, mirror).masked_fill(distance < 0, 0).cumsum(2)
         events = torch.arange(1, length + 1, device=products.device)
-        weight = lag_weights(agreement / events[:, None], self._kept(length), distance < 0)
+        most, lags = self._lags(length), self.lags_after[:length]
+        weight = lag_weights(agreement / events[:, None], lags, most, distance < 0)
         return weight.gather(3, mirror).masked_fill(distance < 0, 0)
 
-    def _kept(self, length: int) -> list[int]:
-        """Lags kept after 1 … L events."""
-        return [min(t, max(1, int(self.factor * math.log(t)))) for t in range(1, length + 1)]
+    def _lags(self, events: int) -> int:
+        """Lags kept after so many events; never fewer after more."""
+        return min(events, max(1, int(self.factor * math.log(events))))
 
     def advance(self, x: Tensor, past: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The newest event of each row; keeps projections, banded ones (P, L, 3D), lag sums (P, L, H)."""
@@ -124,25 +128,26 @@ class _Mixer(Layer):
         in_time = (products + self.bias.newest(length)).softmax(1)
         agreement = (sums / length).transpose(1, 2)[:, :, None]  # (P, H, 1, lags)
         none = torch.zeros(1, length, dtype=torch.bool, device=x.device)
-        by_lag = lag_weights(agreement, self._kept(length)[-1:], none)[:, :, 0].transpose(1, 2).flip(1)
+        lags = self.lags_after[length - 1 : length]
+        by_lag = lag_weights(agreement, lags, self._lags(length), none)[:, :, 0].transpose(1, 2).flip(1)
         weight = self.share * in_time + (1 - self.share) * by_lag
         return self.out((weight[..., None] * value).sum(1).flatten(1)), (plain, banded, sums)
 
 
-def lag_weights(agreement: Tensor, kept: list[int], barred: Tensor) -> Tensor:
+def lag_weights(agreement: Tensor, kept: Tensor, most: int, barred: Tensor) -> Tensor:
     """Softmax over the best lags of each row.
 
     Args:
         agreement: float (..., L, lags), R of each event and lag.
-        kept: lags to keep for each of the L events, ≥ 1.
+        kept: int64 (L,), lags to keep for each of the events, ≥ 1.
+        most: the largest of them, so that a GPU need not be asked.
         barred: bool (L, lags), lags that reach behind the first event.
 
     >>> rows = torch.tensor([[1.0, 9.0], [1.0, 1.0]])
-    >>> lag_weights(rows, [1, 2], torch.tensor([[False, True], [False, False]])).tolist()
+    >>> lag_weights(rows, torch.tensor([1, 2]), 2, torch.tensor([[False, True], [False, False]])).tolist()
     [[1.0, 0.0], [0.5, 0.5]]
     """
     agreement = agreement.masked_fill(barred, float("-inf"))
-    best = agreement.detach().topk(max(kept), dim=-1).values
-    place = torch.tensor(kept, device=agreement.device)[:, None] - 1
-    least = best.gather(-1, place.expand(*best.shape[:-1], 1))
+    best = agreement.detach().topk(most, dim=-1).values
+    least = best.gather(-1, (kept[:, None] - 1).expand(*best.shape[:-1], 1))
     return agreement.masked_fill(agreement < least, float("-inf")).softmax(-1)

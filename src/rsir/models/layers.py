@@ -27,7 +27,7 @@ class Dropout(nn.Module):
         """Drop values while training; any shape."""
         if not self.training or self.threshold == 0:
             return x
-        if x.is_cuda:
+        if not x.is_cpu:
             return F.dropout(x, self.rate)
         draws = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
         kept = draws.view(torch.uint8)[: x.numel()].view(x.shape) >= self.threshold

@@ -7,13 +7,14 @@ happens to items already in the history is a policy:
 - `mask_except_target`: they are out, a repeated target is not;
 - `allow`: nothing is out.
 
-Shape suffixes: see `ragged.py`; here B is the cases of a batch, P pairs of a case and a seen item.
+Shape suffixes: see `ragged.py`; here B is the cases of a batch, P events of their histories.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -110,24 +111,33 @@ def ranks_and_lists(
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}; score at least 1 case at a time")
     place = _device_of(model, cases) if device is None else device
-    rank = torch.empty(len(cases), dtype=torch.float64)
-    lists = torch.empty((len(cases), min(num_listed, model.num_items)), dtype=torch.int64)
-    done = 0
+    order = torch.argsort(cases.histories.lengths, stable=True)  # pads less
+    ordered = Cases(cases.histories.select(order), cases.target[order], cases.user[order]).to(str(place))
+    found, listed, check = list[Tensor](), list[Tensor](), _Check(model)
     with _evaluating(model):
-        score = _scorer(model)
-        for rows in torch.argsort(cases.histories.lengths, stable=True).split(batch_size):  # pads less
-            batch = Cases(cases.histories.select(rows), cases.target[rows], cases.user[rows]).to(str(place))
-            row_P, item_P = _masked_pairs(batch, seen, model.num_items)
+        score = _scorer(model, check)
+        for start in range(0, len(cases), batch_size):
+            batch = ordered.span(start, min(start + batch_size, len(cases)))
+            seen_P = _Seen.of(batch, seen, model.num_items)
             for part, scores_BV in score(batch):
-                masked = _pairs_of(part, row_P, item_P)
-                rank[rows[part].cpu()] = _rank(scores_BV, batch.target[part], *masked).cpu()
+                masked = seen_P.part(part)
+                found.append(_rank(scores_BV, batch.target[part], masked))
                 if num_listed:
-                    lists[rows[part].cpu()] = _list(scores_BV, *masked, num_listed).cpu()
-            done += len(batch)
+                    listed.append(_list(scores_BV, masked, num_listed))
             if progress is not None:
-                progress(done, len(cases))
+                progress(start + len(batch), len(cases))
+    check.end()
+    rank, lists = (_back(parts, order.cpu()) for parts in (found, listed))
     rank[_missed(cases, seen, train_counts)] = torch.inf
     return rank, lists
+
+
+def _back(parts: list[Tensor], order: Tensor) -> Tensor:
+    """What was found of the cases in the order taken, in their own; on the CPU, moved there at once."""
+    if not parts:
+        return torch.empty((len(order), 0), dtype=torch.int64)
+    taken = torch.cat(parts).cpu()
+    return torch.empty_like(taken).index_copy_(0, order, taken)
 
 
 def repeated(cases: Cases) -> Tensor:
@@ -165,71 +175,111 @@ def _evaluating(model: Recommender) -> Iterator[None]:
             part.training = training
 
 
-def _scorer(model: Recommender) -> Callable[[Cases], Iterator[tuple[slice, Tensor]]]:
+class _Check:
+    """Refuses scores of a wrong shape at once, and those that are not finite: a GPU is asked at the end."""
+
+    def __init__(self, model: Recommender) -> None:
+        self.model = model
+        self.finite = list[Tensor]()
+
+    def __call__(self, scores_BV: Tensor, rows: int) -> Tensor:
+        """The scores, if nothing is wrong with them yet."""
+        name, expected = type(self.model).__name__, (rows, self.model.num_items)
+        if scores_BV.shape != expected:
+            raise ModelError(f"{name}.score gave shape {tuple(scores_BV.shape)}, not {expected}")
+        low, high = torch.aminmax(scores_BV)  # NaN if any score is: one pass, no temporary
+        self.finite.append(torch.isfinite(low) & torch.isfinite(high))
+        if not scores_BV.is_cuda:
+            self.end()
+        return scores_BV
+
+    def end(self) -> None:
+        """Look at what was not looked at yet."""
+        if self.finite and not torch.stack(self.finite).all():
+            raise ModelError(
+                f"{type(self.model).__name__} gave a non-finite score; a rank among such scores means nothing"
+            )
+        self.finite = []
+
+
+def _scorer(model: Recommender, check: _Check) -> Callable[[Cases], Iterator[tuple[slice, Tensor]]]:
     """What scores a batch, some rows at a time."""
     if isinstance(model, SequenceModel):
         vectors_DV = model.item_vectors().T.contiguous()
-        return lambda batch: _parts(model, vectors_DV, batch)
-    return lambda batch: iter(
-        [(slice(len(batch)), _checked(model, model.score(batch.histories), len(batch)))]
-    )
+        return lambda batch: _parts(model, vectors_DV, batch, check)
+    return lambda batch: iter([(slice(0, len(batch)), check(model.score(batch.histories), len(batch)))])
 
 
-def _parts(model: SequenceModel, vectors_DV: Tensor, batch: Cases) -> Iterator[tuple[slice, Tensor]]:
+def _parts(
+    model: SequenceModel, vectors_DV: Tensor, batch: Cases, check: _Check
+) -> Iterator[tuple[slice, Tensor]]:
     """Scores of a few rows at a time: on a CPU they stay in cache while ranks are counted."""
     states = model.encode_last(batch.histories)
     rows = rows_in_cache(states, vectors_DV.shape[1])
     for start in range(0, len(batch), rows):
         part = slice(start, min(start + rows, len(batch)))
         scores_BV = (states[part] @ vectors_DV).float()
-        yield part, _checked(model, scores_BV, part.stop - part.start)
+        yield part, check(scores_BV, part.stop - part.start)
 
 
-def _checked(model: Recommender, scores_BV: Tensor, rows: int) -> Tensor:
-    expected = (rows, model.num_items)
-    if scores_BV.shape != expected:
-        raise ModelError(f"{type(model).__name__}.score gave shape {tuple(scores_BV.shape)}, not {expected}")
-    low, high = torch.aminmax(scores_BV)  # NaN if any score is: one pass, no temporary
-    if not (torch.isfinite(low) & torch.isfinite(high)):
-        raise ModelError(
-            f"{type(model).__name__} gave a non-finite score; a rank among such scores means nothing"
-        )
-    return scores_BV
+@dataclass(frozen=True)
+class _Seen:
+    """The events of histories as pairs of a case and an item, ascending; a GPU is never asked how many.
+
+    Attributes:
+        row: int64 (P,), the case of each.
+        item: int64 (P,).
+        barred: bool (P,), whether it must not be recommended.
+        counts: bool (P,), whether it is barred and the first of its pair.
+        ends: int64 (B + 1,) on the CPU, where each case begins and the last ends.
+    """
+
+    row: Tensor
+    item: Tensor
+    barred: Tensor
+    counts: Tensor
+    ends: Tensor
+
+    @classmethod
+    def of(cls, batch: Cases, seen: SeenPolicy, num_items: int) -> _Seen:
+        """What the policy says of the cases of a batch."""
+        histories = batch.histories
+        if seen == "allow":
+            none = histories.values[:0]
+            ends = torch.zeros_like(histories.host_offsets)
+            return cls(none, none, none.bool(), none.bool(), ends)
+        pair = (histories.row * num_items + histories.values).sort().values
+        row, item = histories.row, pair % num_items
+        barred = item != batch.target[row] if seen == "mask_except_target" else torch.ones_like(row).bool()
+        first = torch.ones_like(barred)
+        torch.ne(pair[1:], pair[:-1], out=first[1:])
+        return cls(row, item, barred, barred & first, histories.host_offsets)
+
+    def part(self, part: slice) -> _Seen:
+        """The pairs of some cases, which are then counted from 0."""
+        ends = self.ends[part.start : part.stop + 1]
+        pairs = slice(int(ends[0]), int(ends[-1]))
+        row = self.row[pairs] - part.start
+        return _Seen(row, self.item[pairs], self.barred[pairs], self.counts[pairs], ends - ends[0])
 
 
-def _pairs_of(part: slice, row_P: Tensor, item_P: Tensor) -> tuple[Tensor, Tensor]:
-    """The pairs, ascending by row, of some rows, which are then counted from 0."""
-    first, last = torch.searchsorted(row_P, row_P.new_tensor([part.start or 0, part.stop])).tolist()
-    return row_P[first:last] - (part.start or 0), item_P[first:last]
-
-
-def _masked_pairs(batch: Cases, seen: SeenPolicy, num_items: int) -> tuple[Tensor, Tensor]:
-    """The items that must not be recommended: row (P,) and item (P,), each pair once."""
-    if seen == "allow":
-        return batch.target[:0], batch.target[:0]
-    pairs = torch.unique(batch.histories.row * num_items + batch.histories.values)
-    row, item = pairs // num_items, pairs % num_items
-    if seen == "mask_except_target":
-        keep = item != batch.target[row]
-        row, item = row[keep], item[keep]
-    return row, item
-
-
-def _rank(scores_BV: Tensor, target_B: Tensor, row_P: Tensor, item_P: Tensor) -> Tensor:
+def _rank(scores_BV: Tensor, target_B: Tensor, seen: _Seen) -> Tensor:
     """Tie-aware rank of the target; float64 (B,). Masked items are taken off the counts afterwards."""
     goal_B1 = scores_BV.gather(1, target_B[:, None])
     # int32 sums: eight times as fast as the default int64 on a CPU
     higher = (scores_BV > goal_B1).sum(1, dtype=torch.int32)
     level = (scores_BV >= goal_B1).sum(1, dtype=torch.int32) - higher - 1
-    seen, goal = scores_BV[row_P, item_P], goal_B1[row_P, 0]
-    masked_higher = torch.bincount(row_P[seen > goal], minlength=len(target_B))
-    masked_level = torch.bincount(row_P[seen == goal], minlength=len(target_B))
+    score_P, goal_P = scores_BV[seen.row, seen.item], goal_B1[seen.row, 0]
+    none = torch.zeros_like(target_B)
+    masked_higher = none.index_add(0, seen.row, ((score_P > goal_P) & seen.counts).long())
+    masked_level = none.index_add(0, seen.row, ((score_P == goal_P) & seen.counts).long())
     return 1 + (higher - masked_higher) + (level - masked_level).double() / 2
 
 
-def _list(scores_BV: Tensor, row_P: Tensor, item_P: Tensor, k: int) -> Tensor:
+def _list(scores_BV: Tensor, seen: _Seen, k: int) -> Tensor:
     """The k best items that may be recommended, −1 where none is left; int64 (B, min(k, V))."""
     masked = scores_BV.clone(memory_format=torch.contiguous_format)
-    masked[row_P, item_P] = -torch.inf
+    score_P = masked[seen.row, seen.item].masked_fill(seen.barred, -torch.inf)
+    masked[seen.row, seen.item] = score_P
     items = top_items(masked, k)
     return items.masked_fill(masked.gather(1, items) == -torch.inf, -1)

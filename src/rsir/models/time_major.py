@@ -34,7 +34,7 @@ class TimeMajor:
         longest_first = torch.argsort(histories.lengths, descending=True, stable=True)
         rank = _inverse(longest_first)
         order = torch.argsort(histories.position * len(histories) + rank[histories.row])
-        return cls(order, _inverse(order), torch.bincount(histories.position).tolist())
+        return cls(order, _inverse(order), histories.reaching)
 
 
 def _inverse(order: Tensor) -> Tensor:
