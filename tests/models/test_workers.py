@@ -3,7 +3,7 @@ import threading
 import pytest
 import torch
 
-from rsir.models.workers import even_parts, side_by_side, undivided
+from rsir.models.workers import side_by_side
 
 
 @pytest.fixture(autouse=True)
@@ -35,29 +35,19 @@ def test_new_threads_begin_with_the_number_from_before() -> None:
     assert seen == [2]
 
 
-def test_undivided_keeps_threads_for_parts() -> None:
+def test_one_part_gets_one_thread_too() -> None:
     torch.set_num_threads(2)
-    both = threading.Barrier(2, timeout=20)
-    with undivided():
-        assert torch.get_num_threads() == 1
-        side_by_side(lambda part: both.wait(), [0, 1])
-        assert torch.get_num_threads() == 1
-    assert torch.get_num_threads() == 2
+    assert side_by_side(lambda part: torch.get_num_threads(), [0]) == [1]
 
 
-def test_an_error_comes_out_and_the_threads_are_restored() -> None:
+def test_an_error_comes_out_the_others_are_told_and_the_threads_are_restored() -> None:
     torch.set_num_threads(2)
+    told = threading.Event()
+
+    def act(part: int) -> float:
+        return 1 // part if part == 0 else told.wait(20)  # ends only when it is told
+
     with pytest.raises(ZeroDivisionError):
-        side_by_side(lambda part: 1 // part, [1, 0, 2, 0])
+        side_by_side(act, [0, 1], told.set)
+    assert told.is_set()
     assert torch.get_num_threads() == 2
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize(("size", "largest"), [(1, 1), (10, 3), (1000, 1024), (5000, 1024)])
-def test_parts_cover_the_whole_evenly(threads: int, size: int, largest: int) -> None:
-    torch.set_num_threads(threads)
-    parts = even_parts(size, largest)
-    assert [n for part in parts for n in range(part.start, part.stop)] == list(range(size))
-    lengths = [part.stop - part.start for part in parts]
-    assert max(lengths) <= largest
-    assert max(lengths) - min(lengths) <= 1
