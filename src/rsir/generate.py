@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from threading import Lock
 from typing import Literal
 
@@ -27,10 +28,10 @@ from rsir.data.sequences import OBSERVED, Sequences
 from rsir.errors import DataError
 from rsir.explore import BoundedExploration, Candidates
 from rsir.fidelity import RankFidelity
-from rsir.models.base import Recommender
-from rsir.models.scorers import Answers, Past, PrefixScorer, Remembered, TiledScorer, scorer_for
+from rsir.models.base import Recommender, SequenceModel
+from rsir.models.scorers import Answers, Past, PrefixScorer, Remembered, scorer_for
 from rsir.models.topk import order
-from rsir.models.workers import side_by_side
+from rsir.models.workers import side_by_side, undivided
 from rsir.ragged import Ragged
 from rsir.rng import hash_scalar, uniform
 from rsir.settings import Settings
@@ -119,16 +120,13 @@ def generate(
     where = torch.device(device) if device is not None else home
     rows = _source_rows(model, sources, config).to(where)
     data = sources.to(where)
-    scorer = scorer_for(model, batch_size=batch_size, tile_size=tile_size, device=where)
-    run = _Run(scorer, config, data, rows, (seed, round_index), progress)
-    front = run.start()
-    if where.type == "cpu" and isinstance(scorer, TiledScorer):
-        walks = [_Walk(run, part) for part in front.parts(torch.get_num_threads())]
-        side_by_side(_Walk.to_the_end, walks, run.give_up)
-    else:
-        walks = [_Walk(run, front)]
-        walks[0].to_the_end()
-    return run.finish(walks, started, home)
+    with undivided() if isinstance(model, SequenceModel) else nullcontext(1) as given:
+        threads = given if where.type == "cpu" else 1
+        scorer = scorer_for(model, batch_size=batch_size, tile_size=tile_size, threads=threads, device=where)
+        run = _Run(scorer, config, data, rows, (seed, round_index), progress)
+        walks = [_Walk(run, part) for part in run.start().parts(threads)]
+        side_by_side(_Walk.to_the_end, walks, threads, run.give_up)
+        return run.finish(walks, started, home)
 
 
 def _source_rows(model: Recommender, sources: Sequences, config: GenerationConfig) -> Tensor:

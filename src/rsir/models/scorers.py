@@ -104,6 +104,7 @@ class TiledScorer:
         batch_size: int = 1024,
         tile_size: int = 16384,
         memory_bytes: int = 512 << 20,
+        threads: int = 1,
         device: torch.device | str | None = None,
     ) -> None:
         self.num_items = model.num_items
@@ -114,8 +115,7 @@ class TiledScorer:
             self._catalogue = Catalogue.of(vectors, tile_size)
         _ = self._catalogue.codes  # made once, before threads ask for them
         self._growing = Growing.of(self._network)
-        # on a CPU each thread asks for prefixes of its own, and remembers them
-        self._memory_bytes = memory_bytes if vectors.is_cuda else memory_bytes // torch.get_num_threads()
+        self._memory_bytes = memory_bytes // threads  # each thread remembers prefixes of its own
 
     @torch.no_grad()
     def ask(
@@ -195,11 +195,16 @@ def scorer_for(
     *,
     batch_size: int | None = None,
     tile_size: int = 16384,
+    threads: int = 1,
     device: torch.device | str | None = None,
 ) -> PrefixScorer:
-    """The scorer that fits a model: tiled and exact for a `SequenceModel`, dense for the rest."""
+    """The scorer that fits a model: tiled and exact for a `SequenceModel`, dense for the rest.
+
+    A tiled one may be asked by so many threads at a time.
+    """
     if isinstance(model, SequenceModel):
-        return TiledScorer(model, batch_size=batch_size or 1024, tile_size=tile_size, device=device)
+        size = batch_size or 1024
+        return TiledScorer(model, batch_size=size, tile_size=tile_size, threads=threads, device=device)
     return DenseScorer(model, batch_size=batch_size or 512)
 
 
