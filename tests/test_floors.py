@@ -14,7 +14,7 @@ FLOORS = {
     1: {"data"},
     2: {"models", "losses", "fused_softmax", "metrics"},
     3: {"train", "evaluate", "explore", "fidelity"},
-    4: {"generate", "acquire"},
+    4: {"generate", "steps", "acquire"},
     5: {"config", "store"},
     6: {"recursion", "evidence", "run", "launch", "enrich", "assess", "teaching", "lineage"},
     7: {"adapters", "bench", "report", "tune"},

@@ -117,6 +117,48 @@ def test_threads_change_nothing() -> None:
     assert same(one, generate(model, data, config, seed=1, round_index=1))
 
 
+def test_threads_change_nothing_for_a_network() -> None:
+    torch.manual_seed(0)
+    model = SASRec(NUM_ITEMS, SASRecConfig(dim=16, init_std=0.3)).eval()
+    config = GenerationConfig(max_rank=20, max_length=8)
+    one = generate(model, sources(), config, seed=1, round_index=1)
+    torch.set_num_threads(3)
+    three = generate(model, sources(), config, seed=1, round_index=1)
+    assert same(one, three)
+    assert (one.checks, one.distinct_prefixes) == (three.checks, three.distinct_prefixes)
+
+
+def test_an_interrupt_ends_all_threads() -> None:
+    def interrupt(step: int, active: int) -> None:
+        raise KeyboardInterrupt
+
+    torch.set_num_threads(2)
+    with pytest.raises(KeyboardInterrupt):
+        generate(
+            DecayedMean(NUM_ITEMS),
+            sources(),
+            GenerationConfig(),
+            seed=0,
+            round_index=1,
+            progress=interrupt,
+        )
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("settings", [{}, {"max_rank": 3, "rank_among": "all"}, {"top_k": 4}], ids=str)
+def test_without_compiled_loops_rollouts_are_the_same(
+    settings: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    model = SASRec(NUM_ITEMS, SASRecConfig(dim=16, init_std=0.3)).eval()
+    config = GenerationConfig(**settings)
+    compiled = generate(model, sources(), config, seed=4, round_index=1)
+    for module in ("rsir.generate", "rsir.data.fronts", "rsir.models.growing", "rsir.models.kernels"):
+        monkeypatch.setattr(sys.modules[module], "loops", lambda name: None)
+    assert same(compiled, generate(model, sources(), config, seed=4, round_index=1))
+    assert compiled.events.max_length >= 3
+
+
 @pytest.mark.parametrize("settings", [{}, {"max_rank": None}, {"top_k": 4, "max_rank": None}], ids=str)
 def test_fronts_too_crowded_to_remember_fall_in_parts(
     settings: dict[str, object], monkeypatch: pytest.MonkeyPatch

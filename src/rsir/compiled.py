@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -21,9 +21,13 @@ Loop = TypeVar("Loop", bound=Callable[..., Any])
 LOOPS = (
     "data/lookups.py",
     "models/by_bytes.py",
+    "models/fma.py",
+    "models/forward.py",
+    "models/registers.py",
     "models/search.py",
     "models/settle.py",
     "models/vnni.py",
+    "steps.py",
 )
 """All files whose text goes into compiled loops."""
 
@@ -42,18 +46,29 @@ def loops(module: str) -> ModuleType | None:
     return import_module(module)
 
 
-def compiled(function: Loop) -> Loop:
+def compiled(function: Loop, *, makes_arrays: bool = True, any_order: bool = False) -> Loop:
     """Compile at the first call, to run without the interpreter's lock; kept on disk where there is a place.
 
-    Arithmetic keeps its order, as in Python.
+    Args:
+        function: the loop; arithmetic keeps its order, as in Python.
+        makes_arrays: False for one that only looks at the arrays it is given: then numba does not count who
+            holds each row, which for a short row takes longer than what is done to it.
+        any_order: additions in an order that fits into registers, the same one at each call.
     """
     import numba
 
+    options: dict[str, Any] = {"nogil": True, "_nrt": makes_arrays}
+    if any_order:
+        options["fastmath"] = {"reassoc", "contract", "nsz"}
     try:
         with _kept_in(_folder()):
-            return cast(Loop, numba.njit(nogil=True, cache=True)(function))
+            return cast(Loop, numba.njit(**options, cache=True)(function))
     except (RuntimeError, OSError):  # no folder to keep it in
-        return cast(Loop, numba.njit(nogil=True)(function))
+        return cast(Loop, numba.njit(**options)(function))
+
+
+lean = partial(compiled, makes_arrays=False)
+"""`compiled` for a loop that makes no arrays."""
 
 
 @cache

@@ -10,27 +10,30 @@ Shape suffixes: see `rsir.data.fronts`; K best items of the catalogue.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from threading import Lock
 from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from rsir.data.fronts import Front, Pairs, contains, own_item_sets
+from rsir.compiled import loops
+from rsir.data.fronts import Front, Pairs, own_item_sets, seen
 from rsir.data.rollouts import Chosen, Rollouts, StopReason, join
 from rsir.data.sequences import OBSERVED, Sequences
 from rsir.errors import DataError
 from rsir.explore import BoundedExploration, Candidates
 from rsir.fidelity import RankFidelity
-from rsir.models.base import Memory, Recommender
-from rsir.models.scorers import Past, PrefixScorer, TiledScorer, scorer_for
+from rsir.models.base import Recommender, SequenceModel
+from rsir.models.scorers import Answers, Past, PrefixScorer, Remembered, scorer_for
 from rsir.models.topk import order
-from rsir.models.workers import undivided
+from rsir.models.workers import side_by_side, undivided
 from rsir.ragged import Ragged
-from rsir.rng import uniform
+from rsir.rng import hash_scalar, uniform
 from rsir.settings import Settings
 
 _FEWEST = 64
@@ -117,16 +120,13 @@ def generate(
     where = torch.device(device) if device is not None else home
     rows = _source_rows(model, sources, config).to(where)
     data = sources.to(where)
-    scorer = scorer_for(model, batch_size=batch_size, tile_size=tile_size, device=where)
-    run = _Run(scorer, config, data, rows, (seed, round_index))
-    with undivided() if isinstance(scorer, TiledScorer) else nullcontext():
-        waiting = [run.start()]
-        while waiting:
-            front = waiting.pop()
-            if progress is not None:
-                progress(front.length - 1, len(front))
-            waiting += run.step(front)
-        return run.finish(started, home)
+    with undivided() if isinstance(model, SequenceModel) else nullcontext(1) as given:
+        threads = given if where.type == "cpu" else 1
+        scorer = scorer_for(model, batch_size=batch_size, tile_size=tile_size, threads=threads, device=where)
+        run = _Run(scorer, config, data, rows, (seed, round_index), progress)
+        walks = [_Walk(run, part) for part in run.start().parts(threads)]
+        side_by_side(_Walk.to_the_end, walks, threads, run.give_up)
+        return run.finish(walks, started, home)
 
 
 def _source_rows(model: Recommender, sources: Sequences, config: GenerationConfig) -> Tensor:
@@ -148,29 +148,8 @@ def _source_rows(model: Recommender, sources: Sequences, config: GenerationConfi
     return rows
 
 
-@dataclass(frozen=True)
-class _Scored:
-    """What one step knows before it chooses.
-
-    Attributes:
-        pairs: the distinct (prefix, source) pairs.
-        place: int64 (Q,), where the first of a pair's remaining items stands among the best; K if nowhere.
-        own: the candidates of each pair among these items.
-        items_PK: the best items of each prefix.
-        scores_PK: their scores; zeros where no draw looks at them.
-        seen_PK: which of them stand in the prefix.
-    """
-
-    pairs: Pairs
-    place: Tensor
-    own: Candidates
-    items_PK: Tensor
-    scores_PK: Tensor
-    seen_PK: Tensor
-
-
 class _Run:
-    """One call of `generate`: what never changes, and the growing record."""
+    """One call of `generate`: what never changes, and where each rollout writes its own end."""
 
     def __init__(
         self,
@@ -179,6 +158,7 @@ class _Run:
         data: Sequences,
         rows: Tensor,
         keys: tuple[int, int],
+        progress: Callable[[int, int], None] | None,
     ) -> None:
         self.scorer, self.config, self.data, self.keys = scorer, config, data, keys
         self.fidelity, self.exploration = config.fidelity(), config.exploration()
@@ -186,19 +166,15 @@ class _Run:
         self.source = rows.repeat_interleave(config.num_rollouts)
         self.number = torch.arange(config.num_rollouts, device=rows.device).repeat(len(rows))
         self.stop = torch.full_like(self.source, StopReason.MAX_LENGTH, dtype=torch.uint8)
-        self.chosen: list[Chosen] = []
-        self.checks: dict[int, tuple[int, int]] = {}
-        self.distinct_prefixes = 0
-        self.top_k = min(config.top_k, scorer.num_items)
-        self.memory: tuple[Memory, ...] | None = None
-        self.crowded = False
+        self.first = self.data.events.values[self._start_places()]
+        # The one best own item of a step that holds stands in the list; else own items must be scored.
+        self.listed = config.top_k == 1 and self.fidelity is not None
+        self.given_up = False
+        self._progress, self._one_at_a_time = progress, Lock()
 
     def start(self) -> Front:
         """Every rollout with the first item of its source."""
-        front = Front.start(self.data.events.values[self._start_places()])
-        zero = torch.zeros_like(front.prefix)
-        self.chosen.append(Chosen(front.rollout, front.prefixes_PL[front.prefix, 0], zero, zero.bool()))
-        return front
+        return Front.start(self.first, self.scorer.num_items)
 
     def _start_places(self) -> Tensor:
         """Where in the flat events each rollout's first item stands."""
@@ -209,100 +185,30 @@ class _Run:
         draw = uniform(seed, "start", round_index, self.source, self.number)
         return first + (draw * self.data.events.lengths[self.source]).long()
 
-    def step(self, front: Front) -> list[Front]:
-        """One item further; what goes on, in parts of which the last is to be followed to its end first.
+    def tell(self, front: Front) -> None:
+        """Progress, before a step."""
+        if self._progress is not None:
+            with self._one_at_a_time:
+                self._progress(front.length - 1, len(front))
 
-        A front that is too crowded for the model to remember falls in halves: then each is read once more
-        and remembered from there, where the whole would be read anew at every step.
-        """
-        further = self._step(front)
-        if not len(further):
-            self.memory = None  # it was of a front that has come to its end
-            return []
-        halve = self.crowded and len(further.prefixes_PL) >= 2 * _FEWEST
-        return list(further.halves()) if halve else [further]
+    def give_up(self) -> None:
+        """No further step."""
+        self.given_up = True
 
-    def _step(self, front: Front) -> Front:
-        """Own items left? Judge. Not at the maximal length? Choose. Those that go on, one item longer."""
-        front, pairs = self._drop_exhausted(front)
-        full = front.length == self.config.max_length
-        if not len(front) or (full and self.fidelity is None):
-            return front.keep(torch.zeros_like(front.rollout, dtype=torch.bool))
-        scored = self._score(front, pairs)
-        rank, held = self._judge(front, scored)
-        going = torch.zeros_like(held) if full else held
-        item, own = self._choose(front, scored, going)
-        self.chosen.append(Chosen(front.rollout[going], item, rank[going], own))
-        return front.extend(going, item, self.scorer.num_items)
-
-    def _drop_exhausted(self, front: Front) -> tuple[Front, Pairs]:
-        pairs = Pairs.of(front, self.source[front.rollout], self.own)
-        left = (pairs.remaining.lengths > 0)[pairs.of_rollout]
-        self.stop[front.rollout[~left]] = StopReason.EXHAUSTED
-        if bool(left.all()):
-            return front, pairs
-        front = front.keep(left)
-        return front, Pairs.of(front, self.source[front.rollout], self.own)
-
-    def _score(self, front: Front, pairs: Pairs) -> _Scored:
-        """One scoring for each distinct prefix answers the rank test and both choices."""
-        num_prefixes = len(front.prefixes_PL)
-        needed = max(self.config.max_rank or 0, self.config.top_k) + front.length
-        best = min(needed, self.scorer.num_items)
-        # The one best own item of a step that holds stands in the list; else own items must be scored.
-        listed = self.config.top_k == 1 and self.fidelity is not None
-        queries = None if listed else pairs.by_prefix(num_prefixes)
-        answers = self.scorer.ask(front.prefixes_PL, queries, best, self._past(front))
-        self.memory, self.crowded = answers.memory, answers.crowded
-        self.distinct_prefixes += num_prefixes
-        items_PK, scores_PK, asked = answers.items, answers.scores, answers.asked
-        each = torch.arange(num_prefixes, device=items_PK.device)[:, None].expand_as(items_PK)
-        seen_PK = contains(front.prefixes_PL, each, items_PK)
-        place = pairs.first_place(items_PK)
-        if scores_PK is None or asked is None:
-            scores_PK = torch.zeros((), dtype=torch.float64, device=items_PK.device).expand_as(items_PK)
-            own = Candidates.listed(items_PK[pairs.prefix], place)
-        else:
-            own = Candidates.own(*_best_first(pairs.remaining, asked), self.top_k)
-        return _Scored(pairs, place, own, items_PK, scores_PK, seen_PK)
-
-    def _past(self, front: Front) -> Past | None:
-        """What the model remembers of the prefixes that these go on from."""
-        if self.memory is None or front.parent is None:
-            return None
-        return Past(self.memory, front.parent)
-
-    def _judge(self, front: Front, scored: _Scored) -> tuple[Tensor, Tensor]:
-        """The best rank of a remaining own item for each rollout, and whether its step holds."""
-        if self.fidelity is None:
-            rank = torch.zeros_like(front.rollout)
-            held = torch.ones_like(rank, dtype=torch.bool)
-        else:
-            rank_Q = self.fidelity.best_rank(scored.place, scored.seen_PK[scored.pairs.prefix])
-            rank = rank_Q[scored.pairs.of_rollout]
-            held = self.fidelity.holds(rank)
-        checked, passed = self.checks.get(front.length, (0, 0))
-        self.checks[front.length] = checked + len(held), passed + int(held.sum())
-        self.stop[front.rollout[~held]] = StopReason.LOW_FIDELITY
-        return rank, held
-
-    def _choose(self, front: Front, scored: _Scored, going: Tensor) -> tuple[Tensor, Tensor]:
-        """The next item of each rollout that goes on, and whether it came from the own pool."""
-        rollout = front.rollout[going]
-        own = scored.own.select(scored.pairs.of_rollout[going])
-        free = Candidates.free(scored.items_PK, scored.scores_PK, scored.seen_PK, self.top_k)
-        from_own = self.exploration.own_pool(self._draw("pool", rollout, front.length))
-        candidates = own.where(from_own, free.select(front.prefix[going]))
-        return self.exploration.choose(candidates, self._draw("choice", rollout, front.length)), from_own
-
-    def _draw(self, purpose: str, rollout: Tensor, length: int) -> Tensor:
-        seed, round_index = self.keys
-        return uniform(seed, purpose, round_index, self.source[rollout], self.number[rollout], length - 1)
-
-    def finish(self, started: float, home: torch.device) -> Rollouts:
+    def finish(self, walks: list[_Walk], started: float, home: torch.device) -> Rollouts:
         """The record of all rollouts, on the device `home`."""
         failed = self.stop == StopReason.LOW_FIDELITY
-        events, rank, own = join(self.chosen, failed & (self.config.failing_step == "drop"))
+        everyone, zero = (
+            torch.arange(len(self.source), device=self.source.device),
+            torch.zeros_like(self.source),
+        )
+        chosen = [
+            Chosen(everyone, self.first, zero, zero.bool()),
+            *(one for walk in walks for one in walk.chosen),
+        ]
+        events, rank, own = join(chosen, failed & (self.config.failing_step == "drop"))
+        checks = sum((walk.checks for walk in walks), Counter[int]())
+        passed = sum((walk.passed for walk in walks), Counter[int]())
         return Rollouts(
             events=events.to(home),
             num_items=self.scorer.num_items,
@@ -313,10 +219,136 @@ class _Run:
             rank=rank.to(home),
             own=own.to(home),
             min_length=self.config.min_length,
-            checks=tuple(self.checks[length] for length in sorted(self.checks)),
-            distinct_prefixes=self.distinct_prefixes,
+            checks=tuple((checks[length], passed[length]) for length in sorted(checks)),
+            distinct_prefixes=sum(walk.distinct_prefixes for walk in walks),
             seconds=time.perf_counter() - started,
         )
+
+
+class _Walk:
+    """Some rollouts of a run on their way to the end; no other walk has their prefixes."""
+
+    def __init__(self, run: _Run, front: Front) -> None:
+        self.run, self.waiting = run, [front]
+        self.chosen: list[Chosen] = []
+        self.checks, self.passed = Counter[int](), Counter[int]()
+        self.distinct_prefixes = 0
+        self.memory: tuple[Remembered, ...] | None = None
+        self.crowded = False
+
+    def to_the_end(self) -> None:
+        """Step by step; of fronts in parts the last first."""
+        while self.waiting and not self.run.given_up:
+            front = self.waiting.pop()
+            self.run.tell(front)
+            self.waiting += self._parts(self._step(front))
+
+    def _parts(self, further: Front) -> list[Front]:
+        """What goes on, in parts of which the last is to be followed to its end first.
+
+        A front that is too crowded for the model to remember falls in halves: then each is read once more
+        and remembered from there, where the whole would be read anew at every step.
+        """
+        if not len(further):
+            self.memory = None  # it was of a front that has come to its end
+            return []
+        halve = self.crowded and len(further.prefixes_PL) >= 2 * _FEWEST
+        return list(further.halves()) if halve else [further]
+
+    def _step(self, front: Front) -> Front:
+        """Own items left? Judge. Not at the maximal length? Choose. Those that go on, one item longer."""
+        run = self.run
+        front, pairs = self._drop_exhausted(front)
+        full = front.length == run.config.max_length
+        if not len(front) or (full and run.fidelity is None):
+            return front.keep(torch.zeros_like(front.rollout, dtype=torch.bool))
+        answers = self._ask(front, pairs)
+        rank, item, own = self._follow(front, pairs, answers.items) or self._choose(front, pairs, answers)
+        held = torch.ones_like(own) if run.fidelity is None else run.fidelity.holds(rank)
+        self.checks[front.length] += len(held)
+        self.passed[front.length] += int(held.sum())
+        run.stop[front.rollout[~held]] = StopReason.LOW_FIDELITY
+        going = torch.zeros_like(held) if full else held
+        item = item[going]
+        self.chosen.append(Chosen(front.rollout[going], item, rank[going], own[going]))
+        return front.extend(going, item, run.scorer.num_items)
+
+    def _drop_exhausted(self, front: Front) -> tuple[Front, Pairs]:
+        pairs = Pairs.of(front, self.run.source[front.rollout], self.run.own)
+        left_Q = pairs.remaining.lengths > 0
+        if bool(left_Q.all()):
+            return front, pairs
+        left = left_Q[pairs.of_rollout]
+        self.run.stop[front.rollout[~left]] = StopReason.EXHAUSTED
+        front = front.keep(left)
+        return front, Pairs.of(front, self.run.source[front.rollout], self.run.own)
+
+    def _ask(self, front: Front, pairs: Pairs) -> Answers:
+        """One scoring for each distinct prefix answers the rank test and both choices."""
+        run, num_prefixes = self.run, len(front.prefixes_PL)
+        needed = max(run.config.max_rank or 0, run.config.top_k) + front.length
+        queries = None if run.listed else pairs.by_prefix(num_prefixes)
+        best = min(needed, run.scorer.num_items)
+        answers = run.scorer.ask(front.prefixes_PL, queries, best, self._past(front))
+        self.memory, self.crowded = answers.memory, answers.crowded
+        self.distinct_prefixes += num_prefixes
+        return answers
+
+    def _past(self, front: Front) -> Past | None:
+        """What the model remembers of the prefixes that these go on from."""
+        if self.memory is None or front.parent is None:
+            return None
+        return Past(self.memory, front.parent)
+
+    def _follow(self, front: Front, pairs: Pairs, items_PK: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+        """`_choose` by a compiled loop, where there is one for this rule."""
+        run = self.run
+        steps = None if items_PK.is_cuda or not run.listed else loops("rsir.steps")
+        if steps is None:
+            return None
+        config, (seed, round_index), rollout = run.config, run.keys, front.rollout
+        draw = np.uint64(hash_scalar(seed, "pool", round_index))
+        rule = (
+            config.max_rank,
+            config.rank_among == "all",
+            config.own_pool_probability,
+            draw,
+            front.length - 1,
+        )
+        of = pairs.of_rollout, pairs.prefix, pairs.remaining.values, pairs.remaining.offsets
+        given = (items_PK, front.prefixes_PL), of, (run.source[rollout], run.number[rollout])
+        found = (
+            torch.empty_like(rollout),
+            torch.empty_like(rollout),
+            torch.empty_like(rollout, dtype=torch.bool),
+        )
+        lists, between, who, into = (tuple(x.numpy() for x in part) for part in (*given, found))
+        steps.follow(lists, between, who, rule, into)
+        return found
+
+    def _choose(self, front: Front, pairs: Pairs, answers: Answers) -> tuple[Tensor, Tensor, Tensor]:
+        """For each rollout the best rank of a remaining own item, the next item, and whether it is own."""
+        run, top_k = self.run, min(self.run.config.top_k, self.run.scorer.num_items)
+        items_PK, scores_PK, asked = answers.items, answers.scores, answers.asked
+        seen_PK, place = seen(front.prefixes_PL, items_PK), pairs.first_place(items_PK)
+        if scores_PK is None or asked is None:  # no draw looks at scores
+            scores_PK = torch.zeros((), dtype=torch.float64, device=items_PK.device).expand_as(items_PK)
+            own = Candidates.listed(items_PK[pairs.prefix], place)
+        else:
+            own = Candidates.own(*_best_first(pairs.remaining, asked), top_k)
+        rank = torch.zeros_like(place)
+        if run.fidelity is not None:
+            rank = run.fidelity.best_rank(place, seen_PK[pairs.prefix])
+        free = Candidates.free(items_PK, scores_PK, seen_PK, top_k).select(front.prefix)
+        from_own = run.exploration.own_pool(self._draw("pool", front))
+        candidates = own.select(pairs.of_rollout).where(from_own, free)
+        item = run.exploration.choose(candidates, self._draw("choice", front))
+        return rank[pairs.of_rollout], item, from_own
+
+    def _draw(self, purpose: str, front: Front) -> Tensor:
+        (seed, round_index), rollout = self.run.keys, front.rollout
+        source, number = self.run.source[rollout], self.run.number[rollout]
+        return uniform(seed, purpose, round_index, source, number, front.length - 1)
 
 
 def _best_first(rows: Ragged, scores: Tensor) -> tuple[Ragged, Tensor]:

@@ -176,6 +176,16 @@ class Ragged:
         places = torch.arange(total, device=self.values.device) + shift
         return self.at(places, picked.offsets)
 
+    def between(self, rows: slice) -> Ragged:
+        """Rows `start` to `stop` of a slice, without copying them.
+
+        >>> Ragged.from_lists([[1], [2, 3], [4]]).between(slice(1, 3)).tolists()
+        [[2, 3], [4]]
+        """
+        offsets = self.offsets[rows.start : rows.stop + 1]
+        first, last = int(offsets[0]), int(offsets[-1])
+        return Ragged(self.values[first:last], offsets - first)
+
     def tail(self, max_length: int) -> Ragged:
         """The last `max_length` values of each row."""
         if self.max_length <= max_length:

@@ -5,7 +5,8 @@ import torch
 
 from rsir import compiled
 from rsir.data import fronts
-from rsir.data.fronts import Front, Pairs, contains
+from rsir.data.fronts import Front, Pairs, contains, own_item_sets, seen
+from rsir.data.sequences import Sequences
 from rsir.ragged import Ragged
 
 
@@ -23,32 +24,57 @@ def both(ask: object, patch: pytest.MonkeyPatch) -> tuple[object, object]:
 def test_what_stands_in_a_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
     prefixes, prefix, item = whole(0, 9, 20, 4), whole(0, 20, 300, seed=1), whole(0, 9, 300, seed=2)
     expected = [int(i) in prefixes[p].tolist() for p, i in zip(prefix.tolist(), item.tolist(), strict=True)]
-    for found in both(lambda: contains(prefixes, prefix, item), monkeypatch):
-        assert found.tolist() == expected
+    assert contains(prefixes, prefix, item).tolist() == expected
     table = whole(0, 9, 20, 7, seed=3)
-    each = torch.arange(20)[:, None].expand_as(table)
-    ours, plain = both(lambda: contains(prefixes, each, table), monkeypatch)
-    assert ours.shape == table.shape
-    assert torch.equal(ours, plain)
+    for found in both(lambda: seen(prefixes, table), monkeypatch):
+        assert torch.equal(found, contains(prefixes, torch.arange(20)[:, None], table))
 
 
 def test_pairs_and_their_first_places(monkeypatch: pytest.MonkeyPatch) -> None:
     own = Ragged.from_lists([[0, 3, 5], [1], [2, 4, 6, 7], []])
-    front = Front(torch.arange(6), torch.tensor([0, 0, 1, 2, 2, 1]), torch.tensor([[3, 0], [1, 5], [7, 2]]))
-    source = torch.tensor([0, 1, 1, 2, 2, 3])
+    front = Front(torch.arange(6), torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([[3, 0], [1, 5], [7, 2]]))
+    source = torch.tensor([0, 1, 1, 3, 2, 2])
     lists = torch.tensor([[5, 1, 9], [1, 2, 3], [2, 8, 6]])
     for pairs in both(lambda: Pairs.of(front, source, own), monkeypatch):
-        assert pairs.of_rollout.tolist() == [0, 1, 2, 4, 4, 3]
+        assert pairs.of_rollout.tolist() == [0, 1, 2, 3, 4, 4]
+        assert pairs.prefix.tolist() == [0, 0, 1, 1, 2]
         assert pairs.remaining.tolists() == [[5], [1], [], [], [4, 6]]
     for place in both(lambda: pairs.first_place(lists), monkeypatch):
         assert place.tolist() == [0, 1, 3, 3, 2]
 
 
+@pytest.mark.parametrize("on_each", [1, 3, 100])
+def test_fronts_grow_in_order(on_each: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, item, rows = (whole(0, high, 12 * on_each, seed=seed) for seed, high in enumerate((12, 6, 2)))
+
+    def grown() -> Front:
+        front = Front.start(first, 12)
+        going = rows[front.rollout] > 0
+        return front.extend(going, item[front.rollout[going]], 12)
+
+    ours, plain = both(grown, monkeypatch)
+    expected = sorted((int(first[r]), int(item[r]), r) for r in range(len(first)) if rows[r])
+    for front in (ours, plain):
+        assert front.rollout.tolist() == [r for *_, r in expected]
+        assert front.prefixes_PL[front.prefix].tolist() == [[a, b] for a, b, _ in expected]
+        assert len({tuple(row) for row in front.prefixes_PL.tolist()}) == len(front.prefixes_PL)
+        parents = Front.start(first, 12).prefixes_PL[front.parent]
+        assert torch.equal(parents[:, 0], front.prefixes_PL[:, 0])
+
+
+def test_own_items_are_distinct_and_ascend(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [whole(0, 50, n, seed=n).tolist() for n in (0, 1, 7, 60)]
+    data = Sequences.observed(Ragged.from_lists(rows), 50)
+    for own in both(lambda: own_item_sets(data), monkeypatch):
+        assert own.tolists() == [sorted(set(row)) for row in rows]
+
+
 def test_every_file_of_loops_is_in_the_name_of_their_folder() -> None:
     package = compiled.Path(compiled.__file__).parent
+    marks = "from rsir.compiled import compiled", "from rsir.compiled import lean", "from llvmlite"
     users = {
         str(path.relative_to(package))
         for path in package.rglob("*.py")
-        if "from rsir.compiled import compiled" in path.read_text() or "numba.extending" in path.read_text()
+        if any(mark in path.read_text() for mark in marks)
     }
     assert users == set(compiled.LOOPS)

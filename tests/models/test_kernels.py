@@ -113,7 +113,8 @@ def test_sums_of_bytes_are_those_of_whole_numbers() -> None:
     import numpy as np
 
     from rsir.models.by_bytes import _aligned
-    from rsir.models.vnni import BLOCK, LANES, PARTS, ROWS, products
+    from rsir.models.registers import PARTS, ROWS
+    from rsir.models.vnni import BLOCK, LANES, products
 
     @numba.njit
     def multiply(states: np.ndarray, items: np.ndarray, sums: np.ndarray, maxima: np.ndarray) -> None:

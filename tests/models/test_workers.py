@@ -3,7 +3,7 @@ import threading
 import pytest
 import torch
 
-from rsir.models.workers import even_parts, side_by_side, undivided
+from rsir.models.workers import side_by_side, undivided
 
 
 @pytest.fixture(autouse=True)
@@ -21,13 +21,13 @@ def test_parts_are_done_in_order_by_threads_with_one_thread_each() -> None:
         both.wait()  # only passed if two are at work together
         return part, torch.get_num_threads()
 
-    assert side_by_side(act, [5, 7, 9, 11]) == [(5, 1), (7, 1), (9, 1), (11, 1)]
+    assert side_by_side(act, [5, 7, 9, 11], threads=2) == [(5, 1), (7, 1), (9, 1), (11, 1)]
     assert torch.get_num_threads() == 2
 
 
 def test_new_threads_begin_with_the_number_from_before() -> None:
     torch.set_num_threads(2)
-    side_by_side(lambda part: part, [1, 2, 3])
+    side_by_side(lambda part: part, [1, 2, 3], threads=2)
     seen: list[int] = []
     late = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
     late.start()
@@ -38,26 +38,21 @@ def test_new_threads_begin_with_the_number_from_before() -> None:
 def test_undivided_keeps_threads_for_parts() -> None:
     torch.set_num_threads(2)
     both = threading.Barrier(2, timeout=20)
-    with undivided():
-        assert torch.get_num_threads() == 1
-        side_by_side(lambda part: both.wait(), [0, 1])
+    with undivided() as threads:
+        assert (threads, torch.get_num_threads()) == (2, 1)
+        side_by_side(lambda part: both.wait(), [0, 1], threads)
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 2
 
 
-def test_an_error_comes_out_and_the_threads_are_restored() -> None:
+def test_an_error_comes_out_the_others_are_told_and_the_threads_are_restored() -> None:
     torch.set_num_threads(2)
+    told = threading.Event()
+
+    def act(part: int) -> float:
+        return 1 // part if part == 0 else told.wait(20)  # ends only when it is told
+
     with pytest.raises(ZeroDivisionError):
-        side_by_side(lambda part: 1 // part, [1, 0, 2, 0])
+        side_by_side(act, [0, 1], 2, told.set)
+    assert told.is_set()
     assert torch.get_num_threads() == 2
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3])
-@pytest.mark.parametrize(("size", "largest"), [(1, 1), (10, 3), (1000, 1024), (5000, 1024)])
-def test_parts_cover_the_whole_evenly(threads: int, size: int, largest: int) -> None:
-    torch.set_num_threads(threads)
-    parts = even_parts(size, largest)
-    assert [n for part in parts for n in range(part.start, part.stop)] == list(range(size))
-    lengths = [part.stop - part.start for part in parts]
-    assert max(lengths) <= largest
-    assert max(lengths) - min(lengths) <= 1

@@ -99,7 +99,7 @@ def compare(
     first = timed(ours)
     made, peak = first.result, peak_bytes()
     note("the profile")
-    share, where = (None, {}) if effort.once else profile(ours, "ask", "scorers")
+    share, where = (None, {}) if effort.once else _profiled(ours)
     note(f"{effort.repeats} times in turn: ours, four times the rollouts, the rivals, a plain matrix product")
     chunk = max(1, min(512, _SCORES_AT_ONCE // model.num_items))
     tasks = {
@@ -139,6 +139,16 @@ def compare(
 
 def _generate(model: SequenceModel, data: Sequences, config: Config, device: torch.device | str) -> Rollouts:
     return generate(model, data, config.generation, seed=config.seed, round_index=ROUND, device=device)
+
+
+def _profiled(act: Callable[[], object]) -> tuple[float | None, dict[str, float]]:
+    """The share of scoring and where the time goes, with one thread: a profile sees the calling one alone."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return profile(act, "ask", "scorers")
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _with_rollouts(config: Config, times: int) -> Config:

@@ -24,9 +24,11 @@ _ITEMS = 1 << 15
 class Front:
     """Active rollouts, all of one length, and the distinct prefixes they stand on.
 
+    Those on one prefix stand together, in order of their numbers: nothing is sorted to find them.
+
     Attributes:
         rollout: int64 (R,), numbers of the active rollouts.
-        prefix: int64 (R,), the prefix each stands on.
+        prefix: int64 (R,), the prefix each stands on, ascending.
         prefixes_PL: int64 (P, L), the distinct prefixes; each is used by some rollout.
         parent: int64 (P,), the prefix of the front before that each goes on from; None at the start.
     """
@@ -37,15 +39,16 @@ class Front:
     parent: Tensor | None = None
 
     @classmethod
-    def start(cls, item_R: Tensor) -> Front:
+    def start(cls, item_R: Tensor, num_items: int) -> Front:
         """Rollouts 0 … R − 1 of one item each.
 
-        >>> front = Front.start(torch.tensor([7, 7, 2]))
-        >>> front.prefix.tolist(), front.prefixes_PL.tolist()
-        ([1, 1, 0], [[2], [7]])
+        >>> front = Front.start(torch.tensor([7, 7, 2]), 8)
+        >>> front.rollout.tolist(), front.prefix.tolist(), front.prefixes_PL.tolist()
+        ([2, 0, 1], [0, 1, 1], [[2], [7]])
         """
-        prefixes, prefix = item_R.unique(return_inverse=True)
-        return cls(torch.arange(len(item_R), device=item_R.device), prefix, prefixes[:, None])
+        rollout = ordered(item_R, num_items)
+        prefixes, prefix = item_R[rollout].unique_consecutive(return_inverse=True)
+        return cls(rollout, prefix, prefixes[:, None])
 
     def __len__(self) -> int:
         return self.rollout.numel()
@@ -57,20 +60,27 @@ class Front:
 
     def keep(self, rows: Tensor) -> Front:
         """The rollouts where `rows` (bool) is true, and their prefixes."""
-        if bool(rows.all()):
-            return self
-        used, prefix = self.prefix[rows].unique(return_inverse=True)
+        used, prefix = self.prefix[rows].unique_consecutive(return_inverse=True)
         parent = None if self.parent is None else self.parent[used]
         return Front(self.rollout[rows], prefix, self.prefixes_PL[used], parent)
 
     def halves(self) -> tuple[Front, Front]:
         """Those on the first half of the prefixes, and those on the rest.
 
-        >>> [half.prefix.tolist() for half in Front.start(torch.tensor([7, 7, 2])).halves()]
+        >>> [half.prefix.tolist() for half in Front.start(torch.tensor([7, 7, 2]), 8).halves()]
         [[0], [0, 0]]
         """
         first = self.prefix < len(self.prefixes_PL) // 2
         return self.keep(first), self.keep(~first)
+
+    def parts(self, number: int) -> list[Front]:
+        """So many fronts, prefixes dealt out in turn; fewer where there are fewer prefixes.
+
+        >>> [part.prefixes_PL.tolist() for part in Front.start(torch.tensor([7, 7, 2]), 8).parts(3)]
+        [[[2]], [[7]]]
+        """
+        number = min(number, len(self.prefixes_PL))
+        return [self] if number < 2 else [self.keep(self.prefix % number == n) for n in range(number)]
 
     def extend(self, rows: Tensor, item: Tensor, num_items: int) -> Front:
         """The rollouts where `rows` (bool) is true, each with one more `item`.
@@ -78,18 +88,24 @@ class Front:
         Two are on the same prefix if they were and took the same item: exact, without
         comparing or hashing whole sequences.
         """
-        key, prefix = (self.prefix[rows] * num_items + item).unique(return_inverse=True)
-        parent, item = key // num_items, key % num_items
-        longer = torch.cat([self.prefixes_PL[parent], item[:, None]], 1)
-        return Front(self.rollout[rows], prefix, longer, parent)
+        rollout, prefix = self.rollout[rows], self.prefix[rows]
+        if (lookups := loops_for(item)) is not None:
+            arrays = (x.numpy() for x in (prefix, item, self.prefixes_PL))
+            order, prefix, longer, parent = map(torch.from_numpy, lookups.extended(*arrays))
+            return Front(rollout[order], prefix, longer, parent)
+        key, order = (prefix * num_items + item).sort(stable=True)
+        key, prefix = key.unique_consecutive(return_inverse=True)
+        parent = key // num_items
+        longer = torch.cat([self.prefixes_PL[parent], (key % num_items)[:, None]], 1)
+        return Front(rollout[order], prefix, longer, parent)
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Distinct (prefix, source) pairs, ordered by prefix, with the source's items outside the prefix.
+    """Distinct (prefix, source) pairs, ordered by both, with the source's items outside the prefix.
 
     Attributes:
-        of_rollout: int64 (R,), the pair of each active rollout.
+        of_rollout: int64 (R,), the pair of each active rollout, ascending.
         prefix: int64 (Q,), the prefix of each pair.
         remaining: Q rows of items, ascending.
     """
@@ -101,9 +117,15 @@ class Pairs:
     @classmethod
     def of(cls, front: Front, source_R: Tensor, own: Ragged) -> Pairs:
         """The pairs of a front, given the source of each rollout and the item set of each source."""
-        key, of_rollout = (front.prefix * len(own) + source_R).unique(return_inverse=True)
-        prefix = key // len(own)
-        return cls(of_rollout, prefix, _outside(front.prefixes_PL, prefix, key % len(own), own))
+        if (lookups := loops_for(source_R)) is not None:
+            given = front.prefix, source_R, front.prefixes_PL, own.values, own.offsets
+            of_rollout, prefix, *rest = map(torch.from_numpy, lookups.pairs(*(x.numpy() for x in given)))
+            return cls(of_rollout, prefix, Ragged(*rest))
+        key, of_rollout = (front.prefix * len(own) + source_R).unique_consecutive(return_inverse=True)
+        prefix, items = key // len(own), own.select(key % len(own))
+        wanted = ~contains(front.prefixes_PL, prefix[items.row], items.values)
+        lengths = torch.bincount(items.row[wanted], minlength=len(items))
+        return cls(of_rollout, prefix, Ragged.from_lengths(items.values[wanted], lengths))
 
     def first_place(self, items_PK: Tensor) -> Tensor:
         """Where the first of each pair's remaining items stands in the list of its prefix; int64 (Q,).
@@ -131,36 +153,39 @@ class Pairs:
         )
 
 
-def _outside(prefixes_PL: Tensor, prefix_Q: Tensor, source_Q: Tensor, own: Ragged) -> Ragged:
-    """The own items of each pair's source that do not stand in its prefix; Q rows."""
-    if (lookups := loops_for(prefix_Q)) is not None:
-        arrays = (x.numpy() for x in (prefixes_PL, prefix_Q, source_Q, own.values, own.offsets))
-        values, lengths = lookups.outside(*arrays)
-        return Ragged.from_lengths(torch.from_numpy(values), torch.from_numpy(lengths))
-    items = own.select(source_Q)
-    wanted = ~contains(prefixes_PL, prefix_Q[items.row], items.values)
-    return Ragged.from_lengths(items.values[wanted], torch.bincount(items.row[wanted], minlength=len(items)))
-
-
 def contains(prefixes_PL: Tensor, prefix: Tensor, item: Tensor) -> Tensor:
     """Whether each item stands in its prefix; `prefix` broadcasts with `item`; bool.
 
     >>> contains(torch.tensor([[1, 2], [3, 4]]), torch.tensor([0, 1]), torch.tensor([2, 2])).tolist()
     [True, False]
     """
-    if (lookups := loops_for(item)) is not None:
-        flat = prefix.expand_as(item).reshape(-1), item.reshape(-1)
-        found = torch.from_numpy(lookups.contains(prefixes_PL.numpy(), *(x.numpy() for x in flat)))
-        return found.view(item.shape)
     found = torch.zeros_like(item, dtype=torch.bool)
     for column in prefixes_PL.T:
         found |= column[prefix] == item
     return found
 
 
+def seen(prefixes_PL: Tensor, items_PK: Tensor) -> Tensor:
+    """Which items of each list stand in the prefix; bool (P, K)."""
+    if (lookups := loops_for(items_PK)) is not None:
+        return torch.from_numpy(lookups.contains(prefixes_PL.numpy(), items_PK.numpy()))
+    return contains(prefixes_PL, torch.arange(len(items_PK), device=items_PK.device)[:, None], items_PK)
+
+
 def loops_for(x: Tensor) -> ModuleType | None:
     """The compiled lookups, where they can be had and `x` is on a CPU."""
     return None if x.is_cuda else loops("rsir.data.lookups")
+
+
+def ordered(key_N: Tensor, size: int) -> Tensor:
+    """Places that sort keys from 0 to `size` − 1; equal ones stay in order; int64 (N,).
+
+    >>> ordered(torch.tensor([2, 0, 2]), 3).tolist()
+    [1, 0, 2]
+    """
+    if (lookups := loops_for(key_N)) is not None:
+        return torch.from_numpy(lookups.counting_order(key_N.numpy(), size))
+    return key_N.argsort(stable=True)
 
 
 def own_item_sets(data: Sequences) -> Ragged:
@@ -169,6 +194,11 @@ def own_item_sets(data: Sequences) -> Ragged:
     >>> own_item_sets(Sequences.observed(Ragged.from_lists([[3, 1, 3]]), 4)).tolists()
     [[1, 3]]
     """
-    key = (data.events.row * data.num_items + data.events.values).unique()
+    events = data.events
+    if (lookups := loops_for(events.values)) is not None:
+        return Ragged(
+            *map(torch.from_numpy, lookups.item_sets(events.values.numpy(), events.offsets.numpy()))
+        )
+    key = (events.row * data.num_items + events.values).unique()
     lengths = torch.bincount(key // data.num_items, minlength=len(data))
     return Ragged.from_lengths(key % data.num_items, lengths)

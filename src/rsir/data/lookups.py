@@ -1,4 +1,4 @@
-"""Compiled loops of `rsir.data.fronts`: which items stand in a prefix, and where own items stand in a list.
+"""Compiled loops of `rsir.data`: which rollouts stand together, which items stand in a prefix or a list.
 
 A loop that stops at the first hit looks at a few numbers where tensor operations make whole
 tables of comparisons. Needs numba.
@@ -8,36 +8,132 @@ from __future__ import annotations
 
 import numpy as np
 
-from rsir.compiled import compiled
+from rsir.compiled import compiled, lean
+
+_FEW = 24
+"""Numbers that are sorted by insertion."""
 
 
 @compiled
-def contains(prefixes_PL, prefix_M, item_M):  # type: ignore[no-untyped-def]
-    """Whether each item stands in its prefix; bool (M,)."""
-    found_M = np.zeros(item_M.size, np.bool_)
-    for m in range(item_M.size):
-        for place in range(prefixes_PL.shape[1]):
-            if prefixes_PL[prefix_M[m], place] == item_M[m]:
-                found_M[m] = True
-                break
-    return found_M
+def counting_order(key_N, size):  # type: ignore[no-untyped-def]
+    """Places that sort keys below `size`; equal ones stay in order; int64 (N,)."""
+    start = np.zeros(size + 1, np.int64)
+    for key in key_N:
+        start[key + 1] += 1
+    for key in range(size):
+        start[key + 1] += start[key]
+    order_N = np.empty(key_N.size, np.int64)
+    for n in range(key_N.size):
+        order_N[start[key_N[n]]] = n
+        start[key_N[n]] += 1
+    return order_N
 
 
 @compiled
-def outside(prefixes_PL, prefix_Q, source_Q, values, offsets):  # type: ignore[no-untyped-def]
-    """The items of each pair's source outside its prefix, flat, and how many; int64 (M,), (Q,)."""
-    size = 0
-    for source in source_Q:
-        size += offsets[source + 1] - offsets[source]
-    found_M, lengths_Q, filled = np.empty(size, np.int64), np.empty(source_Q.size, np.int64), 0
-    for q in range(source_Q.size):
-        start, prefix = filled, prefixes_PL[prefix_Q[q]]
-        for item in values[offsets[source_Q[q]] : offsets[source_Q[q] + 1]]:
-            if not _stands(item, prefix, 0, prefix.size):
-                found_M[filled] = item
+def item_sets(values, offsets):  # type: ignore[no-untyped-def]
+    """The distinct items of each row, ascending: values and offsets."""
+    found, ends = values.copy(), np.zeros(offsets.size, np.int64)
+    filled = 0
+    for row in range(offsets.size - 1):
+        items = found[offsets[row] : offsets[row + 1]]
+        if items.size > _FEW:
+            items.sort()
+        else:
+            _insertion(items)
+        for n in range(items.size):
+            if n == 0 or items[n] != found[filled - 1]:
+                found[filled] = items[n]
                 filled += 1
-        lengths_Q[q] = filled - start
-    return found_M[:filled], lengths_Q
+        ends[row + 1] = filled
+    return found[:filled], ends
+
+
+@lean
+def _insertion(items):  # type: ignore[no-untyped-def]
+    for n in range(1, items.size):
+        item, place = items[n], n
+        while place > 0 and items[place - 1] > item:
+            items[place] = items[place - 1]
+            place -= 1
+        items[place] = item
+
+
+@compiled
+def extended(prefix_R, item_R, prefixes_PL):  # type: ignore[no-untyped-def]
+    """One item more for each rollout: their new order, their new prefixes, these prefixes and their parents.
+
+    `prefix_R` ascends, and so do the new prefixes, by parent and item; rollouts on one prefix stay in order.
+    """
+    rollouts, length = prefix_R.size, prefixes_PL.shape[1]
+    order_R, new_R = np.arange(rollouts), np.empty(rollouts, np.int64)
+    parent, last = np.empty(rollouts, np.int64), np.empty(rollouts, np.int64)
+    found, start = 0, 0
+    while start < rollouts:
+        stop = start
+        while stop < rollouts and prefix_R[stop] == prefix_R[start]:
+            stop += 1
+        if stop > start + 1:
+            _sort_places(order_R[start:stop], item_R, start)
+        for n in range(start, stop):
+            item = item_R[order_R[n]]
+            if n == start or item != last[found - 1]:
+                parent[found], last[found] = prefix_R[start], item
+                found += 1
+            new_R[n] = found - 1
+        start = stop
+    longer = np.empty((found, length + 1), np.int64)
+    for p in range(found):
+        longer[p, :length] = prefixes_PL[parent[p]]
+        longer[p, length] = last[p]
+    return order_R, new_R, longer, parent[:found]
+
+
+@compiled
+def _sort_places(places, item_R, start):  # type: ignore[no-untyped-def]
+    """Sort ascending places, `start` and following, by their items; equal ones stay in order."""
+    if places.size > _FEW:
+        places[:] = start + np.argsort(item_R[start : start + places.size], kind="mergesort")
+        return
+    for n in range(1, places.size):
+        rollout, place = places[n], n
+        while place > 0 and item_R[places[place - 1]] > item_R[rollout]:
+            places[place] = places[place - 1]
+            place -= 1
+        places[place] = rollout
+
+
+@compiled
+def pairs(prefix_R, source_R, prefixes_PL, values, offsets):  # type: ignore[no-untyped-def]
+    """The pair of each rollout, the prefix of each pair, and its source's items outside the prefix.
+
+    Rollouts of a pair stand together. The items are flat, with offsets; all int64.
+    """
+    of_R, prefix_Q = np.empty(prefix_R.size, np.int64), np.empty(prefix_R.size, np.int64)
+    number, size = -1, 0
+    for r in range(prefix_R.size):
+        if r == 0 or prefix_R[r] != prefix_R[r - 1] or source_R[r] != source_R[r - 1]:
+            number += 1
+            prefix_Q[number] = prefix_R[r]
+            size += offsets[source_R[r] + 1] - offsets[source_R[r]]
+        of_R[r] = number
+    found_M, ends, filled = np.empty(size, np.int64), np.zeros(number + 2, np.int64), 0
+    for r in range(prefix_R.size):
+        if r == 0 or of_R[r] != of_R[r - 1]:
+            for m in range(offsets[source_R[r]], offsets[source_R[r] + 1]):
+                found_M[filled] = values[m]
+                filled += not _in_row(values[m], prefixes_PL, prefix_R[r])
+            ends[of_R[r] + 1] = filled
+    return of_R, prefix_Q[: number + 1], found_M[:filled], ends
+
+
+@compiled
+def contains(prefixes_PL, items_PK):  # type: ignore[no-untyped-def]
+    """Which items of each list stand in the prefix; bool (P, K)."""
+    found_PK = np.zeros(items_PK.shape, np.bool_)
+    for p in range(len(items_PK)):
+        for place in range(items_PK.shape[1]):
+            found_PK[p, place] = _in_row(items_PK[p, place], prefixes_PL, p)
+    return found_PK
 
 
 @compiled
@@ -53,9 +149,17 @@ def first_place(items_PK, prefix_Q, values, offsets):  # type: ignore[no-untyped
     return first_Q
 
 
-@compiled
+@lean
 def _stands(item, values, start, stop):  # type: ignore[no-untyped-def]
     for m in range(start, stop):  # noqa: SIM110 - no generators in compiled code
         if values[m] == item:
+            return True
+    return False
+
+
+@lean
+def _in_row(item, rows, row):  # type: ignore[no-untyped-def]
+    for place in range(rows.shape[1]):  # noqa: SIM110 - no generators in compiled code
+        if rows[row, place] == item:
             return True
     return False

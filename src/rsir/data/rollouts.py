@@ -8,6 +8,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
+from rsir.data.fronts import ordered
 from rsir.ragged import Ragged
 
 
@@ -50,7 +51,7 @@ def join(steps: list[Chosen], drop_last: Tensor) -> tuple[Ragged, Tensor, Tensor
         The items, one row a rollout; rank and own along them.
     """
     rollout = torch.cat([step.rollout for step in steps])
-    together = rollout.argsort(stable=True)
+    together = ordered(rollout, len(drop_last))
     lengths = torch.bincount(rollout, minlength=len(drop_last))
     events = Ragged.from_lengths(torch.cat([step.item for step in steps])[together], lengths)
     lengths = lengths - (drop_last & (lengths > 1)).long()

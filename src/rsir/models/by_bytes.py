@@ -6,17 +6,34 @@ import math
 
 import numpy as np
 
-from rsir.compiled import compiled
+from rsir.compiled import compiled, lean
+from rsir.models.registers import ROWS
 from rsir.models.search import FOLD, drop, end_maxima, fold, highest_reached, keep_row, room
 from rsir.models.settle import settle
-from rsir.models.vnni import BLOCK, GROUP, LANES, ROWS, products
+from rsir.models.vnni import BLOCK, GROUP, LANES, products
 
 _ROWS_AT_ONCE = 16 * ROWS
 """States that meet a tile of items while it is in cache."""
 _LEAST = np.int32(-(2**31))
 
 
-@compiled
+@lean
+def pack(vectors_VD, scale, packed):  # type: ignore[no-untyped-def]
+    """Fill in the items' numbers, w = scale · q + s as q + 128; max ‖w‖ and max ‖s‖."""
+    largest, residual = 0.0, 0.0
+    for v in range(len(vectors_VD)):
+        whole, lost = 0.0, 0.0
+        for d in range(vectors_VD.shape[1]):
+            value = np.float64(vectors_VD[v, d])
+            number = np.rint(value / scale)
+            packed[v // BLOCK, d // GROUP, v % BLOCK, d % GROUP] = np.uint8(number + 128.0)
+            whole += value**2
+            lost += (value - number * scale) ** 2
+        largest, residual = max(largest, whole), max(residual, lost)
+    return math.sqrt(largest), math.sqrt(residual)
+
+
+@lean
 def _encode(state_D, codes_D, scale, largest, residual):  # type: ignore[no-untyped-def]
     """A state in whole numbers from −127 to 127; 2 e in units of their products with the items' numbers.
 
@@ -74,7 +91,7 @@ def best_by_bytes(states_BD, vectors_VD, bound_B, scored, codes, tile, items_BK,
     return found_B
 
 
-@compiled
+@lean
 def _keep_bytes(numbers, packed, num_items, tile, k, space, found):  # type: ignore[no-untyped-def]
     """Keep what the whole catalogue has to offer to some states, tile by tile."""
     sums, maxima, coarse, hits = space

@@ -18,8 +18,6 @@ _TILE_BYTES = 1 << 20
 """Numbers of items that stay in the second-level cache beside their sums."""
 _MAX_DIM = 1 << 15
 """Wider sums of products of bytes could leave 32 bits."""
-_CODES = 1 << 16
-"""Items encoded at a time."""
 
 
 def found() -> bool:
@@ -57,20 +55,13 @@ class Codes:
         widest = float(vectors.abs().max())
         if vectors.shape[1] > _MAX_DIM or not np.isfinite(widest):
             return None
+        from rsir.models.by_bytes import pack
         from rsir.models.vnni import BLOCK, GROUP
 
         scale = widest / 127 if widest else 1.0
-        blocks, groups = -(-len(vectors) // BLOCK), -(-vectors.shape[1] // GROUP)
-        packed = _aligned(blocks, groups, BLOCK, GROUP)
-        flat = np.full((blocks * BLOCK, groups * GROUP), 128, np.uint8)
-        largest = residual = 0.0
-        for first in range(0, len(vectors), _CODES):
-            part = vectors[first : first + _CODES].double()
-            numbers = (part / scale).round()
-            flat[first : first + len(part), : part.shape[1]] = (numbers + 128).to(torch.uint8).numpy()
-            largest = max(largest, float(part.norm(dim=1).max()))
-            residual = max(residual, float((part - numbers * scale).norm(dim=1).max()))
-        packed[:] = flat.reshape(blocks, BLOCK, groups, GROUP).transpose(0, 2, 1, 3)
+        packed = _aligned(-(-len(vectors) // BLOCK), -(-vectors.shape[1] // GROUP), BLOCK, GROUP)
+        packed[:] = 128
+        largest, residual = pack(vectors.numpy(), scale, packed)
         return cls(packed, scale, largest, residual)
 
     def best(
@@ -87,7 +78,7 @@ class Codes:
 
         tile = min(tile_size, _TILE_BYTES // vectors.shape[1], len(vectors))
         tile = -(-tile // (FOLD * BLOCK)) * FOLD
-        items, scores = np.zeros((len(states), k), np.int64), np.zeros((len(states), k))
+        items, scores = np.empty((len(states), k), np.int64), np.empty((len(states), k))
         codes = (self.packed, self.scale, self.largest, self.residual)
         arrays = states.numpy(), vectors.numpy(), bound.numpy()
         done = best_by_bytes(*arrays, scored, codes, tile, items, scores)

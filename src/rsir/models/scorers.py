@@ -9,16 +9,19 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from rsir.errors import ModelError
 from rsir.models.base import Memory, Recommender, SequenceModel
+from rsir.models.growing import Growing, Trail
 from rsir.models.topk import Catalogue, exact_order, exact_top_k, paired_scores
-from rsir.models.workers import even_parts, side_by_side
 from rsir.ragged import Ragged
+
+Remembered = Memory | Trail
+"""What a model remembers of some prefixes."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Answers:
     items: Tensor
     scores: Tensor | None
     asked: Tensor | None
-    memory: tuple[Memory, ...] | None = None
+    memory: tuple[Remembered, ...] | None = None
     crowded: bool = False
 
 
@@ -50,10 +53,10 @@ class Past:
         parent: int64 (P,), places in `memory`, ascending.
     """
 
-    memory: tuple[Memory, ...]
+    memory: tuple[Remembered, ...]
     parent: Tensor
 
-    def of(self, rows: slice) -> Memory:
+    def of(self, rows: slice) -> Remembered:
         """The memory of some of the P prefixes."""
         if len(self.memory) == 1:
             return self.memory[0].select(self.parent[rows])
@@ -62,7 +65,7 @@ class Past:
         cuts = [0, *torch.searchsorted(parent, ends.to(parent.device)).tolist()]
         parts = zip(self.memory, ends.tolist(), pairwise(cuts), strict=True)
         taken = [part.select(parent[a:b] - end + len(part)) for part, end, (a, b) in parts if a < b]
-        return Memory.concat(taken)
+        return Memory.concat([part for part in taken if isinstance(part, Memory)])
 
 
 class PrefixScorer(Protocol):
@@ -101,44 +104,43 @@ class TiledScorer:
         batch_size: int = 1024,
         tile_size: int = 16384,
         memory_bytes: int = 512 << 20,
+        threads: int = 1,
         device: torch.device | str | None = None,
     ) -> None:
         self.num_items = model.num_items
-        self._memory_bytes = memory_bytes
         self._network = copy.deepcopy(model).to(device).double().eval()
         self._batch_size = batch_size
         with torch.no_grad():
             vectors = self._network.item_vectors().float().contiguous()
             self._catalogue = Catalogue.of(vectors, tile_size)
         _ = self._catalogue.codes  # made once, before threads ask for them
+        self._growing = Growing.of(self._network)
+        self._memory_bytes = memory_bytes // threads  # each thread remembers prefixes of its own
 
+    @torch.no_grad()
     def ask(
         self, prefixes_PL: Tensor, queries: Ragged | None, top_k: int, past: Past | None = None
     ) -> Answers:
-        """See `PrefixScorer.ask`. On a CPU batches are answered side by side."""
-        room = self._memory_bytes / len(prefixes_PL)
-
-        @torch.no_grad()
-        def answer(part: slice) -> Answers:
-            rows = torch.arange(part.start, part.stop, device=prefixes_PL.device)
+        """See `PrefixScorer.ask`."""
+        size, answers = len(prefixes_PL), list[Answers]()
+        step = size if self._growing else self._batch_size  # loops need no batches: they keep to the cache
+        for first in range(0, size, step):
+            part = slice(first, min(first + step, size))
             states, memory = self._states(prefixes_PL[part], past.of(part) if past else None)
-            answers = self._answers(states, queries.select(rows) if queries else None, top_k)
-            if memory is None or memory.num_bytes > room * len(rows):
-                return replace(answers, crowded=memory is not None)
-            return replace(answers, memory=(memory,))
+            answer = self._answers(states, queries.between(part) if queries else None, top_k)
+            fits = memory is not None and memory.num_bytes * size <= self._memory_bytes * len(states)
+            crowded = memory is not None and not fits
+            answers.append(replace(answer, memory=(memory,) if memory and fits else None, crowded=crowded))
+        return _joined(answers)
 
-        batches = even_parts(len(prefixes_PL), self._batch_size)
-        return _joined(
-            [answer(part) for part in batches] if prefixes_PL.is_cuda else side_by_side(answer, batches)
-        )
-
-    def _states(self, prefixes_PL: Tensor, memory: Memory | None) -> tuple[Tensor, Memory | None]:
+    def _states(self, prefixes_PL: Tensor, memory: Remembered | None) -> tuple[Tensor, Remembered | None]:
         """The state after each prefix, rounded to float32, and what is remembered of it."""
         network, length = self._network, prefixes_PL.shape[1]
         if not network.incremental or length > network.max_length:
             return network.encode_last(_rows(prefixes_PL)).float(), None
+        advance: Any = network.advance if self._growing is None else self._growing.advance
         for place in range(0 if memory is None else memory.length, length):
-            states, memory = network.advance(prefixes_PL[:, place], memory)
+            states, memory = advance(prefixes_PL[:, place], memory)
         return states.float(), memory
 
     def _answers(self, states: Tensor, queries: Ragged | None, top_k: int) -> Answers:
@@ -193,11 +195,16 @@ def scorer_for(
     *,
     batch_size: int | None = None,
     tile_size: int = 16384,
+    threads: int = 1,
     device: torch.device | str | None = None,
 ) -> PrefixScorer:
-    """The scorer that fits a model: tiled and exact for a `SequenceModel`, dense for the rest."""
+    """The scorer that fits a model: tiled and exact for a `SequenceModel`, dense for the rest.
+
+    A tiled one may be asked by so many threads at a time.
+    """
     if isinstance(model, SequenceModel):
-        return TiledScorer(model, batch_size=batch_size or 1024, tile_size=tile_size, device=device)
+        size = batch_size or 1024
+        return TiledScorer(model, batch_size=size, tile_size=tile_size, threads=threads, device=device)
     return DenseScorer(model, batch_size=batch_size or 512)
 
 
@@ -208,6 +215,8 @@ def _rows(prefixes_PL: Tensor) -> Ragged:
 
 def _joined(parts: list[Answers]) -> Answers:
     """The answers of all batches; their memory if all have one."""
+    if len(parts) == 1:
+        return parts[0]
     items = torch.cat([part.items for part in parts])
     scores = [part.scores for part in parts if part.scores is not None]
     asked = [part.asked for part in parts if part.asked is not None]

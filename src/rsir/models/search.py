@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from rsir.compiled import compiled
-from rsir.models.vnni import BLOCK, LANES, PARTS
+from rsir.compiled import compiled, lean
+from rsir.models.registers import PARTS
+from rsir.models.vnni import BLOCK, LANES
 
 FOLD = 8
 """Maxima of a group; a tile has a multiple of so many blocks."""
@@ -26,7 +27,7 @@ GROUP_ITEMS = FOLD * PARTS
 _HALVINGS = 16
 
 
-@compiled
+@lean
 def room(k):  # type: ignore[no-untyped-def]
     """How many items of a row are kept at most; a catalogue with less than K groups is kept whole."""
     return GROUP_ITEMS * (k + 4 * LANES)
@@ -41,27 +42,31 @@ def padded(items: int) -> int:
     return -(-items // (FOLD * BLOCK)) * FOLD * BLOCK
 
 
-@compiled
+@lean
 def fold(maxima, coarse):  # type: ignore[no-untyped-def]
     """The maxima of groups."""
     far = coarse.size
-    coarse[:] = maxima[:far]
+    for n in range(far):
+        coarse[n] = maxima[n]
     for part in range(1, FOLD):
         others = maxima[part * far : (part + 1) * far]
         for n in range(far):
             coarse[n] = others[n] if others[n] > coarse[n] else coarse[n]
 
 
-@compiled
+@lean
 def highest_reached(coarse, k, least):  # type: ignore[no-untyped-def]
     """A score that at least `k` groups reach and hardly more, by bisection; `least` if there are not so many.
 
     Counting takes no branch, where a sorted list of the best would take one that cannot be foreseen for each.
     """
-    high = coarse.max()
+    high = coarse[0]
+    for n in range(coarse.size):
+        high = coarse[n] if coarse[n] > high else high
     low = high
     for n in range(coarse.size):
-        low = coarse[n] if (coarse[n] < low) & (coarse[n] > least) else low
+        score = coarse[n] if coarse[n] > least else high
+        low = score if score < low else low
     if _count(coarse, low) < k:
         return least
     for _ in range(_HALVINGS):
@@ -73,7 +78,7 @@ def highest_reached(coarse, k, least):  # type: ignore[no-untyped-def]
     return low
 
 
-@compiled
+@lean
 def _count(coarse, score):  # type: ignore[no-untyped-def]
     """How many groups reach a score."""
     count = np.int32(0)
@@ -82,7 +87,7 @@ def _count(coarse, score):  # type: ignore[no-untyped-def]
     return count
 
 
-@compiled
+@lean
 def drop(items_C, scores_C, count, floor):  # type: ignore[no-untyped-def]
     """Keep only what reaches a floor that has risen; how many are left."""
     left = 0
@@ -92,7 +97,7 @@ def drop(items_C, scores_C, count, floor):  # type: ignore[no-untyped-def]
     return left
 
 
-@compiled
+@lean
 def keep_row(scores, length, maxima, coarse, hits, first, floor, items_C, scores_C, count):  # type: ignore[no-untyped-def]
     """Keep what a tile's row has to offer; how many items are kept then, −1 if there is no room.
 
@@ -111,7 +116,8 @@ def keep_row(scores, length, maxima, coarse, hits, first, floor, items_C, scores
         for n in range(hits[0, g], maxima.size, coarse.size):
             hits[1, blocks] = n
             blocks += maxima[n] >= floor
-    for n in hits[1, :blocks]:
+    for hit in range(blocks):
+        n = hits[1, hit]
         if count + PARTS > items_C.size:
             count = drop(items_C, scores_C, count, floor)
         if count + PARTS > items_C.size:
@@ -145,7 +151,7 @@ def keep(scores_BT, length, first, k, slack_B, reached_B, items_BC, scores_BC, c
             )
 
 
-@compiled
+@lean
 def _block_maxima(scores, maxima):  # type: ignore[no-untyped-def]
     for block in range(maxima.size // LANES):
         for lane in range(LANES):
@@ -156,11 +162,12 @@ def _block_maxima(scores, maxima):  # type: ignore[no-untyped-def]
             maxima[block * LANES + lane] = high if high > low else low
 
 
-@compiled
+@lean
 def end_maxima(scores, length, maxima, least):  # type: ignore[no-untyped-def]
     """Correct the maxima where the items end in the middle of a block, or before the row does."""
     whole = length // BLOCK
-    maxima[whole * LANES :] = least
+    for at in range(whole * LANES, maxima.size):
+        maxima[at] = least
     for place in range(whole * BLOCK, length):
         at = whole * LANES + place % LANES
         maxima[at] = max(maxima[at], scores[place])

@@ -7,13 +7,14 @@ can be among the best get exact scores.
 
 from __future__ import annotations
 
-import numba
+from functools import partial
+
 import numpy as np
 
-from rsir.compiled import compiled
+from rsir.compiled import compiled, lean
 
 
-@compiled
+@lean
 def exact(state_D, vectors_VD, item, terms_D):  # type: ignore[no-untyped-def]
     """`exact_dot` of a state in float64 and one item; `terms_D` is scratch."""
     width = state_D.size
@@ -35,7 +36,7 @@ def exact_pairs(states_BD, vectors_VD, row_M, item_M, scores_M):  # type: ignore
         scores_M[m] = exact(states_BD[row_M[m]].astype(np.float64), vectors_VD, item_M[m], terms_D)
 
 
-@numba.njit(nogil=True, fastmath=True)  # any order of additions will do: the bound holds for all
+@partial(lean, any_order=True)  # the bound holds for any order of additions
 def _fast(state_D, vectors_VD, item):  # type: ignore[no-untyped-def]
     """The inner product in float32."""
     total = np.float32(0)
@@ -44,7 +45,7 @@ def _fast(state_D, vectors_VD, item):  # type: ignore[no-untyped-def]
     return total
 
 
-@compiled
+@lean
 def _insert(score, item, scores_K, items_K, filled):  # type: ignore[no-untyped-def]
     """Put an item in its place among the first K by (score descending, item ascending); the new number."""
     place = min(filled, scores_K.size - 1)
@@ -57,12 +58,12 @@ def _insert(score, item, scores_K, items_K, filled):  # type: ignore[no-untyped-
     return min(filled + 1, scores_K.size)
 
 
-@compiled
+@lean
 def _before(score, item, other_score, other_item):  # type: ignore[no-untyped-def]
     return score > other_score or (score == other_score and item < other_item)
 
 
-@compiled
+@lean
 def _settle_row(state_D, vectors_VD, items_C, count, bound, scored, scratch, items_K, scores_K):  # type: ignore[no-untyped-def]
     """The exact best K of the kept items, best first; their scores if `scored`.
 
@@ -78,10 +79,12 @@ def _settle_row(state_D, vectors_VD, items_C, count, bound, scored, scratch, ite
     for place in range(filled - 1):
         proven &= near_scores[place] - near_scores[place + 1] > 2 * bound
     if proven:
-        items_K[:] = near_items[:k]
+        for place in range(k):
+            items_K[place] = near_items[place]
         return
     floor, filled = near_scores[k - 1] - 2 * bound, 0
-    exact_D[:] = state_D
+    for d in range(state_D.size):
+        exact_D[d] = state_D[d]
     for n in range(count):
         if fast_C[n] >= floor:
             score = exact(exact_D, vectors_VD, items_C[n], terms_D)
@@ -92,7 +95,8 @@ def _settle_row(state_D, vectors_VD, items_C, count, bound, scored, scratch, ite
 def settle(states_BD, vectors_VD, bound_B, scored, items_BC, count_B, items_BK, scores_BK):  # type: ignore[no-untyped-def]
     """The exact best K of what is kept of each row; see `_settle_row`. Rows without room are passed over."""
     k, width = items_BK.shape[1], vectors_VD.shape[1]
-    fast_C, exact_D, terms_D = np.empty(items_BC.shape[1]), np.empty(width), np.empty(width)
+    fast_C = np.empty(items_BC.shape[1], np.float32)
+    exact_D, terms_D = np.empty(width), np.empty(width)
     scratch = np.empty(k + 1), np.empty(k + 1, np.int64), fast_C, exact_D, terms_D
     for b in range(len(states_BD)):
         if count_B[b] >= 0:

@@ -137,8 +137,8 @@ def exact_order(states: Tensor, catalogue: Catalogue, k: int) -> Tensor:
     """
     bound = _error_bound(states, catalogue.max_norm)
     items, _, done = _by_kernels(states, catalogue, bound, k, scored=False)
-    todo = (~done).nonzero().squeeze(1)
-    if todo.numel():
+    if not bool(done.all()):
+        todo = (~done).nonzero().squeeze(1)
         items[todo] = _order_by_gaps(states[todo], catalogue, bound[todo], k)
     return items
 
@@ -147,16 +147,15 @@ def _by_kernels(
     states: Tensor, catalogue: Catalogue, bound: Tensor, k: int, scored: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What compiled kernels find: items (B, k), scores (B, k) and which rows are done (B,)."""
-    items = states.new_zeros((len(states), k), dtype=torch.int64)
-    scores, done = items.double(), torch.zeros_like(bound, dtype=torch.bool)
     if states.is_cuda or not kernels.found() or not len(states):
-        return items, scores, done
-    if catalogue.codes is not None:
-        items, scores, done = catalogue.codes.best(
-            states, catalogue.vectors, bound, k, scored, catalogue.tile_size
-        )
-    todo = (~done).nonzero().squeeze(1)
-    if todo.numel():
+        items = states.new_zeros((len(states), k), dtype=torch.int64)
+        return items, items.double(), torch.zeros_like(bound, dtype=torch.bool)
+    if catalogue.codes is None:
+        return _by_products(states, catalogue, bound, k, scored)
+    given = states, catalogue.vectors, bound, k, scored
+    items, scores, done = catalogue.codes.best(*given, catalogue.tile_size)
+    if not bool(done.all()):
+        todo = (~done).nonzero().squeeze(1)
         items[todo], scores[todo], done[todo] = _by_products(states[todo], catalogue, bound[todo], k, scored)
     return items, scores, done
 
@@ -192,7 +191,7 @@ def _error_bound(states: Tensor, max_norm: Tensor) -> Tensor:
     """
     terms = (states.shape[1] + 2) * 2.0**-24
     rounded = _INPUT_ROUNDOFF[torch.get_float32_matmul_precision()]
-    scale = states.double().norm(dim=1) * max_norm
+    scale = torch.linalg.vector_norm(states, dim=1, dtype=torch.float64) * max_norm
     if not bool((scale < torch.finfo(torch.float32).max).all()):
         raise ModelError("the model gives scores that are not finite; lower the learning rate or train again")
     underflow = states.shape[1] * 2.0**-125

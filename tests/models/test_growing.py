@@ -1,0 +1,111 @@
+"""States of growing prefixes by compiled loops are those of the network, read anew in float64."""
+
+import copy
+
+import pytest
+import torch
+
+from rsir.models.base import SequenceModel
+from rsir.models.ensemble import Ensemble
+from rsir.models.growing import Growing, Trail
+from rsir.models.sasrec import SASRec, SASRecConfig
+from rsir.ragged import Ragged
+
+ITEMS = 60
+SHAPES = [
+    {},
+    {"dim": 12, "num_heads": 3, "ffn_factor": 3},
+    {"dim": 64, "num_heads": 1, "activation": "relu"},
+    {"dim": 70, "num_blocks": 3, "positions": "none"},
+    {"dim": 1, "num_heads": 1, "num_blocks": 1},
+]
+
+
+def network(seed: int = 0, **shape: object) -> SASRec:
+    torch.manual_seed(seed)
+    found = SASRec(ITEMS, SASRecConfig(**{"dim": 16, "init_std": 0.3, **shape})).double().eval()
+    for name, value in found.named_parameters():
+        if "norm" in name or "bias" in name:
+            torch.nn.init.normal_(value, mean=1.0 if "norm" in name else 0.0, std=0.3)
+    return found
+
+
+def grow(growing: Growing, prefixes_PL: torch.Tensor) -> torch.Tensor:
+    """States after prefixes that are read item by item, those that begin alike only once."""
+    trail: Trail | None = None
+    before = torch.zeros(len(prefixes_PL), dtype=torch.int64)
+    for length in range(1, prefixes_PL.shape[1] + 1):
+        shorter, place = prefixes_PL[:, :length].unique(dim=0, return_inverse=True)
+        parent = torch.zeros(len(shorter), dtype=torch.int64).scatter_(0, place, before)
+        states, trail = growing.advance(shorter[:, -1], trail.select(parent) if trail else None)
+        before = place
+    return states[place]
+
+
+def prefixes(rows: int, length: int) -> torch.Tensor:
+    return torch.randint(3, ITEMS, (rows, length), generator=torch.Generator().manual_seed(1)).where(
+        torch.arange(length) > 1, torch.arange(rows)[:, None] % 3
+    )
+
+
+def assert_states(model: SequenceModel, prefixes_PL: torch.Tensor) -> None:
+    growing = Growing.of(model)
+    if growing is None:
+        pytest.skip("no loops for states on this machine")
+    with torch.no_grad():
+        expected = model.encode_last(Ragged.from_lists(prefixes_PL.tolist()))
+        found = grow(growing, prefixes_PL)
+    assert found.dtype == torch.float32
+    # equal but for a value that lies in the middle between two numbers of 32 bits, up to the roundoff of 64
+    assert (found.double() - expected).abs().max() <= expected.abs().max() * 2.0**-24 * (1 + 2.0**-20)
+    assert (found != expected.float()).sum() <= 1
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("length", [1, 2, 7])
+def test_states_are_those_of_the_network(shape: dict[str, object], length: int) -> None:
+    assert_states(network(**shape), prefixes(101, length))
+
+
+def test_states_of_an_ensemble_stand_side_by_side() -> None:
+    members = [network(0), network(1, dim=70, num_blocks=1), network(2, num_heads=4)]
+    assert_states(Ensemble(members).double().eval(), prefixes(50, 4))
+
+
+def test_a_state_has_the_same_bits_whatever_stands_beside_it() -> None:
+    growing = Growing.of(network(dim=64))
+    if growing is None:
+        pytest.skip("no loops for states on this machine")
+    rows = prefixes(97, 5)
+    whole = grow(growing, rows)
+    for part in (slice(0, 1), slice(3, 50), slice(90, 97)):
+        assert torch.equal(grow(growing, rows[part]), whole[part])
+
+
+def test_gelu_far_from_zero() -> None:
+    model = network(dim=8)
+    with torch.no_grad():
+        model.get_parameter("blocks.0.feed_forward.0.weight").mul_(40)
+    assert_states(model, prefixes(60, 2))
+
+
+def test_what_is_not_a_number_stays_so() -> None:
+    model = network()
+    with torch.no_grad():
+        model.item.weight[5] = float("nan")
+    growing = Growing.of(model)
+    if growing is None:
+        pytest.skip("no loops for states on this machine")
+    states = grow(growing, torch.tensor([[1, 2], [5, 2]]))
+    assert bool(states[0].isfinite().all())
+    assert bool(states[1].isnan().all())
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [{"norm": "post"}, {"cosine": 5.0}, {"positions": "from_start"}, {"scale_embedding": True}],
+    ids=str,
+)
+def test_other_shapes_are_left_to_pytorch(shape: dict[str, object]) -> None:
+    assert Growing.of(network(**shape)) is None
+    assert Growing.of(copy.deepcopy(Ensemble([network(), network(**shape)]))) is None
