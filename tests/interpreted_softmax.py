@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from triton.runtime.interpreter import InterpreterBuilder
 
 from rsir import fused_softmax
-from rsir.losses import _agrees, _tiled
+from rsir.softmax import _agrees, _tiled
 
 Problem = tuple[Tensor, Tensor, Tensor, Tensor, float]
 

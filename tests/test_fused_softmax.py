@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rsir import losses
-from rsir.losses import softmax_loss
+from rsir import softmax
+from rsir.softmax import softmax_loss
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -130,11 +130,11 @@ def test_every_row_is_met_once(owned: int, met: int) -> None:
 
 
 def test_on_a_cpu_the_tiles_do_it() -> None:
-    assert losses._fused(torch.device("cpu"), 8, False) is None
+    assert softmax._fused(torch.device("cpu"), 8, False) is None
 
 
 def _halved(*problem: Any) -> Tensor:
-    return losses._tiled(*problem[:-1], bfloat16=False) / 2
+    return softmax._tiled(*problem[:-1], bfloat16=False) / 2
 
 
 def _failing(*problem: Any) -> Tensor:
@@ -147,13 +147,13 @@ def test_kernels_that_fail_or_err_are_not_used_and_that_is_said(
 ) -> None:
     fused = SimpleNamespace(weighted_cross_entropy=kernel)
     with pytest.warns(UserWarning, match=why):
-        assert not losses._agrees(fused, torch.device("cpu"), 8, False)
+        assert not softmax._agrees(fused, torch.device("cpu"), 8, False)
 
 
 def test_kernels_that_agree_are_used_and_no_generator_is_touched() -> None:
-    fused, before = SimpleNamespace(weighted_cross_entropy=losses._tiled), torch.get_rng_state()
+    fused, before = SimpleNamespace(weighted_cross_entropy=softmax._tiled), torch.get_rng_state()
     with torch.no_grad():
-        assert losses._agrees(fused, torch.device("cpu"), 8, False)
+        assert softmax._agrees(fused, torch.device("cpu"), 8, False)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -168,12 +168,12 @@ def test_on_a_gpu_they_equal_the_tiles_and_the_cpu_and_themselves(
     from rsir.fused_softmax import weighted_cross_entropy
 
     here, there = problem(n, v, d), problem(n, v, d, "cuda")
-    assert losses._fused(there[0].device, d, bfloat16) is not None
+    assert softmax._fused(there[0].device, d, bfloat16) is not None
     found = [outcome(weighted_cross_entropy(*there, 0.1, bfloat16), *there[:2]) for _ in range(2)]
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
     tolerance = 0.005 if bfloat16 else 1e-5
-    assert max(errors(found[0], outcome(losses._tiled(*there, 0.1, False), *there[:2]))) < tolerance
-    assert max(errors(found[0], outcome(losses._tiled(*here, 0.1, False), *here[:2]))) < tolerance
+    assert max(errors(found[0], outcome(softmax._tiled(*there, 0.1, False), *there[:2]))) < tolerance
+    assert max(errors(found[0], outcome(softmax._tiled(*here, 0.1, False), *here[:2]))) < tolerance
     loss = softmax_loss(*there, 2.0, label_smoothing=0.1, bfloat16=bfloat16)
     assert torch.equal(2 * loss.detach().cpu(), found[0][0])
 

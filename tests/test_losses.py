@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rsir import losses
-from rsir.losses import SoftTargets, bce_loss, gbce_beta, sampled_softmax_loss, softmax_loss
+from rsir import softmax
+from rsir.losses import bce_loss, gbce_beta, sampled_softmax_loss
+from rsir.softmax import SoftTargets, softmax_loss
 
 V, N, D = 50, 23, 8
 
@@ -26,7 +27,7 @@ def problem(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def test_tiled_softmax_equals_cross_entropy_with_gradients(
     smoothing: float, tile_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(losses._TILE_BYTES, "cpu", tile_bytes)
+    monkeypatch.setitem(softmax._TILE_BYTES, "cpu", tile_bytes)
     hidden, vectors, target, weight = problem()
     each = F.cross_entropy(hidden @ vectors.T, target, reduction="none", label_smoothing=smoothing)
     expected = (each * weight).sum() / 7.0
@@ -42,7 +43,7 @@ def test_tiled_softmax_equals_cross_entropy_with_gradients(
 def test_soft_targets_are_a_mixture_with_the_teachers_softmax(
     smoothing: float, tile_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(losses._TILE_BYTES, "cpu", tile_bytes)
+    monkeypatch.setitem(softmax._TILE_BYTES, "cpu", tile_bytes)
     hidden, vectors, target, weight = problem()
     states, items, share = torch.randn(N, 5), torch.randn(V, 5), torch.linspace(0, 1, N)
     hard = (1 - smoothing) * F.one_hot(target, V) + smoothing / V

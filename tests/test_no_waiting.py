@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rsir import losses
+from rsir import softmax
 from rsir.data.batches import Batch, TrainingRows
 from rsir.data.sequences import Sequences
 from rsir.data.splits import Cases
@@ -55,7 +55,7 @@ def test_an_update_asks_for_none(name: str, targets: Literal["every", "last"]) -
 
 @pytest.mark.parametrize("loss", ["softmax", "sampled_softmax", "bce", "gbce"])
 def test_the_losses_ask_for_none(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(losses._TILE_BYTES, "meta", 1024)
+    monkeypatch.setitem(softmax._TILE_BYTES, "meta", 1024)
     model, (batch, *_) = network("sasrec"), batches()
     objective = Objective(LossConfig(loss=loss), torch.ones(10), "meta")
     total = objective(model.encode(batch.histories), model.item_vectors(), batch.target, batch.weight, 3.0)

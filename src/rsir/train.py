@@ -20,9 +20,10 @@ from torch import Tensor
 from rsir.data.batches import Batch, TrainingRows
 from rsir.data.sequences import Sequences
 from rsir.errors import ConfigError
-from rsir.losses import LossConfig, Objective, SoftTargets
+from rsir.losses import LossConfig, Objective
 from rsir.models.base import SequenceModel
 from rsir.rng import generator_seed
+from rsir.softmax import SoftTargets
 
 State = dict[str, Tensor]
 

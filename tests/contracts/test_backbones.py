@@ -13,10 +13,10 @@ from rsir.cli import main
 from rsir.data.batches import TrainingRows
 from rsir.data.sequences import Sequences
 from rsir.generate import GenerationConfig, generate
-from rsir.losses import softmax_loss
 from rsir.models import MODELS, ModelConfig, SequenceModel, build_model
 from rsir.models.base import Memory
 from rsir.ragged import Ragged
+from rsir.softmax import softmax_loss
 from rsir.train import TrainingConfig, fit
 from rsir.weights import load_weights, save_weights
 
