@@ -379,14 +379,14 @@ def peers_table() -> str:
     lines.append("|---|---|---|---|---|---|---|---|---|")
     rows = {(r["data"], r["plan"], r["round"], r["peer"]): r for r in rows_of("peers.jsonl")}
     for data, plan, k in sorted({key[:3] for key in rows}, key=lambda key: (key[0], *told(key[1]), key[2])):
-        peers = [peer for *key, peer in rows if key == [data, plan, k] and peer != "all"]
-        if not peers or plan not in PLANS or (k == 0 and plan != "warm"):
+        peers = [peer for *key, peer in rows if key == [data, plan, k] and peer.startswith("sasrec.")]
+        if not peers or plan not in PLANS or (k == 0 and plan != "default") or (k == 1 and plan in AFTER):
             continue
         cells = [data.replace("_", " "), PLANS[plan] if k else "bases", str(k), str(len(peers))]
         for metric in ("ndcg@10", "recall@10"):
             cells.append(short(statistics.fmean(rows[data, plan, k, p]["valid"][metric] for p in peers)))
             rivals = [rows.get((data, control_of(plan), k, peer)) for peer in peers]
-            known = k and plan not in CONTROLS and all(rivals)
+            known = k and all(rivals)
             cells.append(short(statistics.fmean(r["valid"][metric] for r in rivals)) if known else "–")
         whole = rows.get((data, plan, k, "all"))
         cells.append(short(whole["valid"]["ndcg@10"]) if whole else "–")
@@ -395,20 +395,29 @@ def peers_table() -> str:
 
 
 PLANS = {
-    "warm": "warm, dropout as the base's; the newest peers write, data adds up",
-    "warm-all": "the same; peers of all rounds write, the newest data alone",
-    "warm-2e-3": "the same, rate 2e-3",
-    "warm-dropout.3": "warm, dropout .3; peers of all rounds write, the newest data alone",
-    "warm-dropout.2": "warm, dropout .2",
-    "three": "cold",
-    "three-draw": "cold, drawn among the 20 best",
-    "default": "the default",
-    "observed-warm": "control: observed data alone",
-    "observed-warm-dropout.3": "control, dropout .3",
-    "observed": "control of the default",
+    "default": "the default: warm, dropout .3, three bases write",
+    "own-writes": "its own base alone writes (base 0)",
+    "own-writes-1": "its own base alone writes (base 1)",
+    "other-writes": "one other base writes (1 for 0)",
+    "other-writes-1": "one other base writes (2 for 1)",
+    "gru-writes": "a GRU4Rec writes",
+    "hstu-writes": "an HSTU writes",
+    "narrow-writes": "a base of width 16 writes",
+    "two-mixed": "its own base and a GRU4Rec write",
+    "mixed": "two bases and a GRU4Rec write",
+    "warm-dropout.2": "dropout .2",
+    "warm": "dropout .5; then the newest peers write, data adds up",
+    "warm-2e-3": "dropout .5, rate 2e-3",
+    "warm-all": "dropout .5; then peers of all rounds write, the newest data alone",
+    "warm-dropout.3": "the default; then peers of all rounds write, the newest data alone",
+    "slow": "the default; then peers of all rounds write, data adds up, rate 3e-4",
+    "three": "cold, dropout .5",
+    "three-draw": "cold, dropout .5, drawn among the 20 best",
+    "observed-warm-dropout.3": "control with dropout .3",
 }
 """The plans of peers.py that are shown, and what they are."""
-CONTROLS = ("observed-warm", "observed-warm-dropout.3", "observed")
+AFTER = {"warm-all": "observed-warm", "warm-dropout.3": "observed-warm", "slow": "observed-slow"}
+"""Plans whose first round is another's, and the controls of their second."""
 
 
 def told(plan: str) -> tuple[int]:
@@ -418,7 +427,7 @@ def told(plan: str) -> tuple[int]:
 
 def control_of(plan: str) -> str:
     """The plan that is a plan's control: as many updates on observed data alone, at its own best dropout."""
-    return "observed" if plan == "default" else "observed-warm"
+    return AFTER.get(plan, "observed-warm" if plan == "warm" else "observed")
 
 
 def taught_table() -> str:
