@@ -190,11 +190,13 @@ def _levels(view: View, k: int, part: str = "test") -> tuple[Headline, ...]:
 
 def _control(view: View, k: int) -> str:
     """What the control is."""
-    updates = count(view.control[k].record["updates"])
+    updates, rules = count(view.control[k].record["updates"]), view.config.recursion
     since = " from the base on" if view.rounds[k].record["start"] == "warm" else ""
+    as_base = rules.dropout_share < 1 and not (rules.soft_observed or rules.soft_synthetic)
+    own = " Its dropout is the base's, which suits less data." if as_base else ""
     return (
         f"The control is control {k}: trained like round {k}{since}, with as many updates in each round "
-        f"({updates} in this one) and as many looks at validation, but no synthetic data."
+        f"({updates} in this one) and as many looks at validation, but no synthetic data.{own}"
     )
 
 
