@@ -1,14 +1,16 @@
 """What an enriched data set does for another library: its SASRec trained by its own API, with and without.
 
-    benchmarks/rivals/.venv/rectools/bin/python experiments/data_only.py ../shared/data/Toys_and_Games.txt \
-        --library rectools
-    python experiments/data_only.py    # prints what was found
+    rsir run ../shared/data/Beauty.txt --rounds 1 --set recursion.control=false --out runs/beauty
+    rsir generate runs/beauty --round 0 --out runs/beauty.parquet    # for RecTools
+    rsir generate runs/beauty --round 0 --out runs/beauty.inter      # for RecBole
+    benchmarks/rivals/.venv/rectools/bin/python experiments/data_only.py ../shared/data/Beauty.txt \\
+        --library rectools --enriched runs/beauty.parquet
 
-Run it with the interpreter of an environment that has the library and rsir (docs/models.md). Arms: the
-training events as they are; the same with as many updates as the enriched arms make; enriched by rsir's
-base; enriched by the library's own model, which generates and judges. All are judged on the validation cases
-by the same code.
-A slice of users and few epochs: a demonstration, not a result. What is done is not done again.
+Run it with the interpreter of an environment that has the library and rsir (docs/models.md). Every arm trains
+on a file that its library reads as it stands, for the same number of updates: the training events alone,
+looked at half way, too; enriched by itself: what the first arm's model generates, judges and we admit,
+through the adapter; enriched by rsir: the file given. All are judged by the same code on all users. Settings
+were chosen by the first arm's validation; each arm reads test once. What is done is not done again.
 """
 
 from __future__ import annotations
@@ -16,52 +18,85 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
-import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.metadata import version
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 
 import rsir
 from rsir.acquire import AcquisitionConfig, acquisition_rule
+from rsir.adapters.foreign import ForeignModel
+from rsir.bench.clock import commit
 from rsir.data.interactions import Interactions
-from rsir.data.read import from_frame
 from rsir.data.sequences import Sequences
 from rsir.data.splits import Split
-from rsir.enrich import enrich, events_frame
+from rsir.data.write import write_log
+from rsir.devices import environment
+from rsir.enrich import events_frame
 from rsir.evaluate import evaluate
+from rsir.evidence.significance import hierarchical_bootstrap
 from rsir.generate import GenerationConfig, generate
+from rsir.metrics import by_name
 
-ARMS = ("plain", "plain, as many updates", "enriched by rsir", "enriched by itself")
-SHAPE = {"dim": 64, "blocks": 2, "heads": 2, "length": 50, "dropout": 0.2, "rate": 1e-3, "batch": 128}
+HALF, PLAIN, ITSELF, RSIR = "plain, half the updates", "plain", "enriched by itself", "enriched by rsir"
+METRICS = ("ndcg@10", "recall@10")
+SHAPE = {"factors": 64, "blocks": 1, "heads": 1, "length": 20}
+RECTOOLS = {"dropout_rate": 0.3, "lr": 2e-3, "batch_size": 64}
+RECBOLE = {"dropout": 0.3, "learning_rate": 1e-3, "train_batch_size": 256}
+UPDATES = {"rectools": 2100, "recbole": 2056}
+SUFFIX = {"rectools": ".parquet", "recbole": ".inter"}
 
 
-def fit_rectools(events: Any, log: Interactions, epochs: int, seed: int, folder: Path) -> Any:
-    """RecTools' SASRec with its whole softmax."""
-    from pytorch_lightning import seed_everything
+def rectools_model(updates: int) -> Any:
+    """RecTools' SASRec with its whole softmax.
+
+    Its own way to that loss scores the catalogue after padding, too, at five times the cost; the same loss is
+    computed after real events alone.
+    """
+    from pytorch_lightning import Trainer
     from rectools.models import SASRecModel
+    from rectools.models.nn.transformers.lightning import TransformerLightningModule
+
+    class RealEvents(TransformerLightningModule):
+        def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+            items, real = self.torch_model.item_model.get_all_embeddings(), batch["y"] != 0
+            states = self.torch_model.encode_sessions(batch, items)[real]
+            return torch.nn.functional.cross_entropy(states @ items.T, batch["y"][real])
+
+    quiet = ("enable_checkpointing", "enable_progress_bar", "enable_model_summary", "logger")
+
+    def trainer() -> Trainer:
+        return Trainer(max_steps=updates, accelerator="cpu", **dict.fromkeys(quiet, False))
+
+    shape = {f"n_{name}": SHAPE[name] for name in ("factors", "blocks", "heads")}
+    own = {"lightning_module_type": RealEvents, "get_trainer_func": trainer, "recommend_torch_device": "cpu"}
+    return SASRecModel(**shape, session_max_len=SHAPE["length"], **RECTOOLS, **own)
+
+
+def fit_rectools(data: Path, log: Interactions, stops: tuple[int, ...], seed: int) -> Iterator[ForeignModel]:
+    """RecTools' SASRec after so many updates."""
+    from pytorch_lightning import seed_everything
 
     from rsir.adapters.rectools import RecToolsModel, to_dataset
 
     seed_everything(seed)
-    model = SASRecModel(
-        n_factors=SHAPE["dim"],
-        n_blocks=SHAPE["blocks"],
-        n_heads=SHAPE["heads"],
-        session_max_len=SHAPE["length"],
-        dropout_rate=SHAPE["dropout"],
-        lr=SHAPE["rate"],
-        batch_size=SHAPE["batch"],
-        epochs=epochs,
-        recommend_torch_device="cpu",
-    )
-    return RecToolsModel(model.fit(to_dataset(events)), log.items)
+    model, dataset = rectools_model(stops[0]), to_dataset(pl.read_parquet(data))
+    for stop in stops:
+        if model.is_fitted:
+            model.fit_trainer.fit_loop.epoch_loop.max_steps = stop
+        model.fit_partial(dataset, min_epochs=1, max_epochs=stop)  # an epoch has a step at least
+        yield RecToolsModel(model, log.items)
 
 
-def fit_recbole(events: Any, log: Interactions, epochs: int, seed: int, folder: Path) -> Any:
+def fit_recbole(data: Path, log: Interactions, stops: tuple[int, ...], seed: int) -> Iterator[ForeignModel]:
     """RecBole's SASRec with its whole softmax, on all events: none is held out a second time."""
     from recbole.config import Config
     from recbole.data import create_dataset
@@ -70,153 +105,184 @@ def fit_recbole(events: Any, log: Interactions, epochs: int, seed: int, folder: 
     from recbole.trainer import Trainer
     from recbole.utils import init_seed
 
-    from rsir.adapters.recbole import RecBoleModel, write_dataset
+    from rsir.adapters.recbole import RecBoleModel
 
-    write_dataset(events, folder, "log")
+    torch.autograd.set_detect_anomaly(False)  # one of its models turns it on for all at import
+    os.chdir(data.parent.parent)  # it writes logs where it stands
     asked = {
-        "data_path": str(folder),
-        "checkpoint_dir": str(folder / "saved"),
+        "data_path": str(data.parent.parent),
         "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
         "eval_args": {"split": {"RS": [1, 0, 0]}, "order": "TO", "mode": "full", "group_by": "user"},
         "train_neg_sample_args": None,
-        "hidden_size": SHAPE["dim"],
-        "inner_size": SHAPE["dim"],
+        "hidden_size": SHAPE["factors"],
+        "inner_size": SHAPE["factors"],
         "n_layers": SHAPE["blocks"],
         "n_heads": SHAPE["heads"],
         "MAX_ITEM_LIST_LENGTH": SHAPE["length"],
-        "hidden_dropout_prob": SHAPE["dropout"],
-        "attn_dropout_prob": SHAPE["dropout"],
-        "learning_rate": SHAPE["rate"],
-        "train_batch_size": 2 * SHAPE["batch"],
-        "epochs": epochs,
+        "hidden_dropout_prob": RECBOLE["dropout"],
+        "attn_dropout_prob": 0.0,
+        "learning_rate": RECBOLE["learning_rate"],
+        "train_batch_size": RECBOLE["train_batch_size"],
+        "epochs": 1,
         "seed": seed,
         "use_gpu": False,
         "show_progress": False,
         "state": "ERROR",
     }
-    os.chdir(folder)  # it writes logs where it stands
-    config = Config(model="SASRec", dataset="log", config_dict=asked)
+    config = Config(model="SASRec", dataset=data.stem, config_dict=asked)
+    torch.set_num_threads(1)
     init_seed(seed, True)
     dataset = create_dataset(config)
     parts = dataset.build()
     samplers = create_samplers(config, dataset, parts)
     loader = get_dataloader(config, "train")(config, parts[0], samplers[0], shuffle=True)
     model = SASRec(config, parts[0])
-    Trainer(config, model).fit(loader, verbose=False, saved=False)
-    return RecBoleModel(model, parts[0], log.items)
+    trainer, batches = Trainer(config, model), chain.from_iterable(repeat(loader))
+    for start, stop in zip((0, *stops), stops, strict=False):
+        trainer.fit(Updates(loader, islice(batches, stop - start)), verbose=False, saved=False)
+        yield RecBoleModel(model, parts[0], log.items)
+
+
+class Updates:
+    """A loader of RecBole, one epoch of which is the batches given."""
+
+    def __init__(self, loader: Any, batches: Iterator[Any]) -> None:
+        self.loader, self.batches = loader, batches
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.batches
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)
 
 
 FITS = {"rectools": fit_rectools, "recbole": fit_recbole}
 
 
-def updates(library: str, events: Any) -> int:
-    """What an epoch grows with: sequences in RecTools, prefixes in RecBole."""
-    sequences = events["user_id"].n_unique()
-    return sequences if library == "rectools" else len(events) - sequences
-
-
-def by_itself(model: Any, log: Interactions, cut: Split, seed: int) -> Any:
+def by_itself(model: ForeignModel, log: Interactions, cut: Split, seed: int) -> pl.DataFrame:
     """The training events and what the library's model generates, judges and we admit."""
-    keys = {"seed": seed, "round_index": 1}
-    rollouts = generate(model, cut.train, GenerationConfig(), **keys)
+    rollouts = generate(model, cut.train, GenerationConfig(), seed=seed, round_index=1)
     rule = acquisition_rule(AcquisitionConfig(), GenerationConfig().min_length, None)
-    made = rule.admit(rollouts, cut.train, **keys).sequences(rollouts, 1)
+    made = rule.admit(rollouts, cut.train, seed=seed, round_index=1).sequences(rollouts, 1)
     return events_frame(log, Sequences.concat([cut.train, made]))
 
 
 def main() -> None:
-    """Run the arms that are not done yet."""
+    """Run the arms that are not done yet, then compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("log", type=Path, nargs="?")
-    parser.add_argument("--library", choices=list(FITS), default="rectools")
-    parser.add_argument("--users", type=int, default=2000)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("log", type=Path)
+    parser.add_argument("--library", choices=list(FITS), required=True)
+    parser.add_argument("--enriched", type=Path, help="what rsir generate wrote")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, default=Path("runs/data_only"), help="data files and ranks")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "data_only.jsonl")
     given = parser.parse_args()
-    given.out = given.out.resolve()
-    if given.log is None:
-        show(given.out)
-        return
+    given.out, given.folder = given.out.resolve(), given.folder.resolve() / given.log.stem / given.library
     torch.set_num_threads(1)
     sys.argv = sys.argv[:1]  # RecBole reads the command line, too
-    with tempfile.TemporaryDirectory() as folder:
-        run(given, Path(folder))
+    log = rsir.read_log(given.log)
+    run(given, log, rsir.split(log))
 
 
-def run(given: argparse.Namespace, folder: Path) -> None:
+def run(given: argparse.Namespace, log: Interactions, cut: Split) -> None:
     """The arms of one library and seed."""
-    whole = rsir.read_log(given.log)
-    first = whole.to_frame().filter(
-        whole.to_frame()["user_id"].is_in(whole.users.ids.head(given.users).implode())
-    )
-    log = from_frame(first, whole_order())
-    cut, fit = rsir.split(log), FITS[given.library]
-    plain = events_frame(log, cut.train)
-    overrides = [f"seed={given.seed}", "model.dim=64", "recursion.rounds=0", "data.file_order=true"]
-    base = rsir.run(first, folder / "run", config=rsir.load_config(overrides=overrides), device="cpu")
-    by_rsir = enrich(base)
-    more = round(given.epochs * updates(given.library, by_rsir) / updates(given.library, plain))
-    record(given, "base of rsir", base.model(), plain, cut, 0, 0.0)
-    model = None
-    for arm in ARMS:
-        if done(given, arm) and arm != "plain":
-            continue
-        if arm == "enriched by itself":
-            events = by_itself(model, log, cut, given.seed)
-        else:
-            events = by_rsir if arm == "enriched by rsir" else plain
-        epochs = more if arm == "plain, as many updates" else given.epochs
-        started = time.process_time()
-        fitted = fit(events, log, epochs, given.seed, folder)
-        model = fitted if arm == "plain" else model
-        record(given, arm, fitted, events, cut, epochs, time.process_time() - started)
+    itself, enriched = (file_of(given, f"{name}-{given.seed}") for name in ("itself", "rsir"))
+    if not (itself.exists() and done(given, HALF) and done(given, PLAIN)):
+        plain = write(events_frame(log, cut.train), file_of(given, "plain"))
+        model = train(given, (HALF, PLAIN), plain, log, cut)
+        write(by_itself(model, log, cut, given.seed), itself)
+    if not done(given, ITSELF):
+        train(given, (ITSELF,), itself, log, cut)
+    if given.enriched and not done(given, RSIR):
+        enriched.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(given.enriched, enriched)
+        train(given, (RSIR,), enriched, log, cut)
+    for arm in (ITSELF, RSIR):
+        for control in (HALF, PLAIN):
+            if done(given, arm) and not done(given, arm, control):
+                compare(given, arm, control)
 
 
-def whole_order() -> Any:
-    """How the slice is read: as it stands."""
-    from rsir.data.read import ReadConfig
+def train(
+    given: argparse.Namespace, arms: tuple[str, ...], data: Path, log: Interactions, cut: Split
+) -> ForeignModel:
+    """Train on a file for as many updates as every arm gets; arms before the last stop half way."""
+    updates = UPDATES[given.library]
+    stops = (updates // 2, updates)[-len(arms) :]
+    started, counts = time.process_time(), cut.train.item_counts()
+    for arm, stop, model in zip(arms, stops, FITS[given.library](data, log, stops, given.seed), strict=True):
+        row = {"updates": stop, "cpu_seconds": round(time.process_time() - started), **sizes(data)}
+        judged = {
+            part: evaluate(model, getattr(cut, part), counts, with_lists=False) for part in ("valid", "test")
+        }
+        ranks = pl.DataFrame({part: found.rank.numpy() for part, found in judged.items()})
+        ranks.write_parquet(ranks_of(given, arm, given.seed))
+        figures = {part: {name: found.metrics[name] for name in METRICS} for part, found in judged.items()}
+        add(given, arm, None, {**row, **figures, "version": version(given.library)})
+    return model
 
-    return ReadConfig(file_order=True)
+
+def compare(given: argparse.Namespace, arm: str, control: str) -> None:
+    """An arm against another on the same users, over all seeds that both have."""
+    seeds = [s for s in range(given.seed + 1) if all(ranks_of(given, a, s).exists() for a in (arm, control))]
+    found: dict[str, Any] = {"seeds": len(seeds)}
+    for part in ("valid", "test"):
+        ranks = {
+            a: torch.stack([pl.read_parquet(ranks_of(given, a, s))[part].to_torch() for s in seeds])
+            for a in (arm, control)
+        }
+        found[part] = {
+            name: asdict(hierarchical_bootstrap(by_name(name, ranks[control]), by_name(name, ranks[arm])))
+            for name in METRICS
+        }
+    add(given, arm, control, found)
 
 
-def key(given: argparse.Namespace, arm: str) -> tuple[Any, ...]:
+def file_of(given: argparse.Namespace, name: str) -> Path:
+    """Where a data file stands: RecBole wants a folder of its name."""
+    return given.folder / name / f"{name}{SUFFIX[given.library]}"
+
+
+def ranks_of(given: argparse.Namespace, arm: str, seed: int) -> Path:
+    """Where the ranks of an arm stand."""
+    return given.folder / f"{arm.replace(' ', '_')}-{seed}.parquet"
+
+
+def write(events: pl.DataFrame, path: Path) -> Path:
+    """Events as the file that the library reads."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_log(events, path, path.suffix)
+    return path
+
+
+def sizes(data: Path) -> dict[str, int]:
+    """Sequences and events of a data file, and how many of these sequences are synthetic."""
+    frame = pl.read_parquet(data) if data.suffix == ".parquet" else pl.read_csv(data, separator="\t")
+    users = frame[frame.columns[0]].cast(pl.String).unique()
+    return {"sequences": len(users), "events": len(frame), "synthetic": int(users.str.contains("#r").sum())}
+
+
+def key(given: argparse.Namespace, arm: str, control: str | None) -> dict[str, Any]:
     """What a line stands for."""
-    return (given.library, given.log.stem, given.users, given.epochs, given.seed, arm)
+    names = {"library": given.library, "data": given.log.stem, "seed": given.seed}
+    return {**names, "arm": arm, "against": control}
 
 
-def done(given: argparse.Namespace, arm: str) -> bool:
+def done(given: argparse.Namespace, arm: str, control: str | None = None) -> bool:
     """Whether this line is there."""
     lines = given.out.read_text().splitlines() if given.out.exists() else []
-    names = ("library", "data", "users", "asked_epochs", "seed", "arm")
-    return key(given, arm) in {tuple(row[name] for name in names) for row in map(json.loads, lines)}
+    return any(key(given, arm, control).items() <= json.loads(line).items() for line in lines)
 
 
-def record(
-    given: argparse.Namespace, arm: str, model: Any, events: Any, cut: Split, epochs: int, cpu: float
-) -> None:
-    """Judge on validation and add a line, unless it is there."""
-    if done(given, arm):
+def add(given: argparse.Namespace, arm: str, control: str | None, found: dict[str, Any]) -> None:
+    """Add a line, unless it is there."""
+    if done(given, arm, control):
         return
-    metrics = evaluate(model, cut.valid, cut.train.item_counts(), with_lists=False).metrics
-    names = ("library", "data", "users", "asked_epochs", "seed", "arm")
-    row = dict(zip(names, key(given, arm), strict=True))
-    made = events.filter(events["origin"] == "synthetic")
-    row |= {"epochs": epochs, "version": version(given.library), "synthetic": made["user_id"].n_unique()}
-    row |= {"valid": {name: metrics[name] for name in ("ndcg@10", "recall@10")}, "cpu_seconds": round(cpu, 1)}
+    facts = {"environment": environment(), "commit": commit() or ""} if control is None else {}
+    row = {**key(given, arm, control), **found, **facts}
     with open(given.out, "a", encoding="utf-8") as lines:
         lines.write(json.dumps(row) + "\n")
-    print(row, flush=True)
-
-
-def show(results: Path) -> None:
-    """What was found, as a table."""
-    print("| library | users | seed | arm | epochs | synthetic sequences | NDCG@10 | Recall@10 |")
-    print("|---|---|---|---|---|---|---|---|")
-    for row in map(json.loads, results.read_text().splitlines()):
-        figures = [f"{row['valid'][name]:.4f}" for name in ("ndcg@10", "recall@10")]
-        cells = [f"{row['library']} {row['version']}", f"{row['users']:,}", row["seed"], row["arm"]]
-        print("|", *cells, row["epochs"], f"{row['synthetic']:,}", *figures, "|", sep=" | ")
+    print({name: row[name] for name in row if name != "environment"}, flush=True)
 
 
 if __name__ == "__main__":
