@@ -49,9 +49,9 @@ from rsir.metrics import by_name
 HALF, PLAIN, ITSELF, RSIR = "plain, half the updates", "plain", "enriched by itself", "enriched by rsir"
 METRICS = ("ndcg@10", "recall@10")
 SHAPE = {"factors": 64, "blocks": 1, "heads": 1, "length": 20}
-RECTOOLS = {"dropout_rate": 0.3, "lr": 2e-3, "batch_size": 64}
+RECTOOLS = {"dropout_rate": 0.3, "lr": 4e-3, "batch_size": 64}
 RECBOLE = {"dropout": 0.3, "learning_rate": 1e-3, "train_batch_size": 256}
-UPDATES = {"rectools": 2100, "recbole": 2056}
+UPDATES = {"rectools": 1400, "recbole": 2056}
 SUFFIX = {"rectools": ".parquet", "recbole": ".inter"}
 
 
@@ -74,7 +74,8 @@ def rectools_model(updates: int) -> Any:
     quiet = ("enable_checkpointing", "enable_progress_bar", "enable_model_summary", "logger")
 
     def trainer() -> Trainer:
-        return Trainer(max_steps=updates, accelerator="cpu", **dict.fromkeys(quiet, False))
+        off = dict.fromkeys(quiet, False)
+        return Trainer(max_steps=updates, accelerator="cpu", precision="bf16-mixed", **off)
 
     shape = {f"n_{name}": SHAPE[name] for name in ("factors", "blocks", "heads")}
     own = {"lightning_module_type": RealEvents, "get_trainer_func": trainer, "recommend_torch_device": "cpu"}

@@ -5,7 +5,8 @@
 `results/base.jsonl` comes from base.py; `results/runs/NAME.json` is what
 `rsir run NAME.txt --out … --json` printed, with the environment of the run beside it;
 `results/backbones/NAME.MODEL.SEED.json` comes from trained.py;
-`results/successors*.jsonl` come from successors.py, `results/price.jsonl` from price.py.
+`results/successors*.jsonl` come from successors.py, `results/price.jsonl` from price.py,
+`results/data_only.jsonl` from data_only.py.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ BESIDE = {  # what stands beside the base: the best published SASRec, and the be
     "Toys_and_Games": (("SASRec", "sasrec"), ("eSASRec", "esasrec")),
     "Yelp": (("SASRec (BCE)", "sasrec"), ("ICLRec", "iclrec")),
 }
+LIBRARIES = {"rectools": "RecTools", "recbole": "RecBole"}
 GOALS = {
     "Beauty": (0.088, 0.050),
     "Sports_and_Outdoors": (0.054, 0.030),
@@ -64,6 +66,7 @@ def main() -> None:
         "taught": taught_table(),
         "trained": trained_table(),
         "price": price_table(),
+        "data_only": data_only_table(),
     }
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
@@ -196,6 +199,25 @@ def price_table() -> str:
         for metric in ("ndcg@10", "recall@10"):
             for arm in ("rounds", "control"):
                 cells.append(", ".join(short(made["valid"][metric]) for made in row[arm]) or "–")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def data_only_table() -> str:
+    """What enriched data does for another library's SASRec: each arm, and its gain over the plain one."""
+    rows = rows_of("data_only.jsonl")
+    found = {(row["library"], row["seed"], row["arm"]): row for row in rows if row["against"] == "plain"}
+    lines = [
+        "| library | arm | seed | updates | synthetic sequences | NDCG@10 valid | over plain | NDCG@10 test |"
+    ]
+    lines[0] += " over plain | Recall@10 test | over plain |"
+    lines.append("|---|---|---|---|---|---|---|---|---|---|---|")
+    for row in (row for row in rows if row["against"] is None):
+        against = found.get((row["library"], row["seed"], row["arm"]))
+        cells = [f"{LIBRARIES[row['library']]} {row['version']}", row["arm"], str(row["seed"])]
+        cells += [f"{row['updates']:,}", f"{row['synthetic']:,}" if row["synthetic"] else "–"]
+        for part, metric in (("valid", "ndcg@10"), ("test", "ndcg@10"), ("test", "recall@10")):
+            cells += [short(row[part][metric]), interval(against[part][metric]) if against else "–"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
