@@ -1,6 +1,6 @@
 """experiments/data_only.py against the real libraries, on a small log; skips where neither is installed."""
 
-import importlib.util
+import importlib
 import json
 from argparse import Namespace
 from pathlib import Path
@@ -21,12 +21,9 @@ EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 
 
 @pytest.fixture
-def script() -> Any:
-    spec = importlib.util.spec_from_file_location("data_only", EXPERIMENTS / "data_only.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    return importlib.import_module("data_only")
 
 
 def small() -> Interactions:
@@ -85,10 +82,11 @@ def test_rectools_loss_over_real_events_is_its_own(
     pytest.importorskip("rectools", reason="it is not installed")
     from rsir.adapters.rectools import to_dataset
 
-    monkeypatch.setitem(script.RECTOOLS, "dropout_rate", 0.0)
-    model = script.rectools_model(2)
+    theirs = importlib.import_module("theirs")
+    monkeypatch.setitem(theirs.RECTOOLS, "dropout_rate", 0.0)
+    model = theirs.rectools_model(2)
     model.fit(to_dataset(events_frame(log := small(), log.sequences())))
     module, batch = model.lightning_model, next(iter(model.data_preparator.get_dataloader_train()))
-    theirs = module.loss_calculator(module.get_batch_logits(batch), batch["y"], batch["yw"])
+    expected = module.loss_calculator(module.get_batch_logits(batch), batch["y"], batch["yw"])
     assert (batch["y"] == 0).any()
-    torch.testing.assert_close(module.training_step(batch, 0), theirs)
+    torch.testing.assert_close(module.training_step(batch, 0), expected)
