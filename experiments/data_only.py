@@ -46,7 +46,7 @@ from rsir.metrics import by_name
 
 HALF, PLAIN, ITSELF, RSIR = "plain, half the updates", "plain", "enriched by itself", "enriched by rsir"
 METRICS = ("ndcg@10", "recall@10")
-UPDATES = {"rectools": 1400, "recbole": 2100}
+UPDATES = {"rectools": 2800, "recbole": 4000}
 SUFFIX = {"rectools": ".parquet", "recbole": ".inter"}
 
 
@@ -64,11 +64,14 @@ def main() -> None:
     parser.add_argument("log", type=Path)
     parser.add_argument("--library", choices=list(FITS), required=True)
     parser.add_argument("--enriched", type=Path, help="what rsir generate wrote")
+    parser.add_argument("--updates", type=int, help="of every arm")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, default=Path("runs/data_only"), help="data files and ranks")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "data_only.jsonl")
     given = parser.parse_args()
-    given.out, given.folder = given.out.resolve(), given.folder.resolve() / given.log.stem / given.library
+    given.updates = given.updates or UPDATES[given.library]
+    place = f"{given.log.stem}-{given.library}-{given.updates}"
+    given.out, given.folder = given.out.resolve(), given.folder.resolve() / place
     torch.set_num_threads(1)
     sys.argv = sys.argv[:1]  # RecBole reads the command line, too
     log = rsir.read_log(given.log)
@@ -98,11 +101,10 @@ def train(
     given: argparse.Namespace, arms: tuple[str, ...], data: Path, log: Interactions, cut: Split
 ) -> ForeignModel:
     """Train on a file for as many updates as every arm gets; arms before the last stop half way."""
-    updates = UPDATES[given.library]
-    stops = (updates // 2, updates)[-len(arms) :]
+    stops = (given.updates // 2, given.updates)[-len(arms) :]
     started, counts = time.process_time(), cut.train.item_counts()
     for arm, stop, model in zip(arms, stops, FITS[given.library](data, log, stops, given.seed), strict=True):
-        row = {"updates": stop, "cpu_seconds": round(time.process_time() - started), **sizes(data)}
+        row = {"after": stop, "cpu_seconds": round(time.process_time() - started), **sizes(data)}
         judged = {
             part: evaluate(model, getattr(cut, part), counts, with_lists=False) for part in ("valid", "test")
         }
@@ -155,8 +157,8 @@ def sizes(data: Path) -> dict[str, int]:
 
 def key(given: argparse.Namespace, arm: str, control: str | None) -> dict[str, Any]:
     """What a line stands for."""
-    names = {"library": given.library, "data": given.log.stem, "seed": given.seed}
-    return {**names, "arm": arm, "against": control}
+    run = {"library": given.library, "data": given.log.stem, "updates": given.updates, "seed": given.seed}
+    return {**run, "arm": arm, "against": control}
 
 
 def done(given: argparse.Namespace, arm: str, control: str | None = None) -> bool:

@@ -38,13 +38,13 @@ def test_every_arm_is_trained_and_compared_once(
     pytest.importorskip(library, reason="it is not installed")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["test"])
-    monkeypatch.setitem(script.UPDATES, library, 6)
     log = small()
     cut = split(log)
     given = Namespace(
         log=tmp_path / "shop.csv",
         library=library,
         enriched=tmp_path / f"given{script.SUFFIX[library]}",
+        updates=6,
         seed=0,
         folder=tmp_path / "kept",
         out=tmp_path / "found.jsonl",
@@ -53,7 +53,7 @@ def test_every_arm_is_trained_and_compared_once(
     script.run(given, log, cut)
     rows = [json.loads(line) for line in given.out.read_text().splitlines()]
     trained = {row["arm"]: row for row in rows if row["against"] is None}
-    assert {arm: row["updates"] for arm, row in trained.items()} == {
+    assert {arm: row["after"] for arm, row in trained.items()} == {
         script.HALF: 3,
         script.PLAIN: 6,
         script.ITSELF: 6,
