@@ -150,7 +150,11 @@ def write(events: pl.DataFrame, path: Path) -> Path:
 
 def sizes(data: Path) -> dict[str, int]:
     """Sequences and events of a data file, and how many of these sequences are synthetic."""
-    frame = pl.read_parquet(data) if data.suffix == ".parquet" else pl.read_csv(data, separator="\t")
+    frame = (
+        pl.read_parquet(data)
+        if data.suffix == ".parquet"
+        else pl.read_csv(data, separator="\t", infer_schema=False)
+    )
     users = frame[frame.columns[0]].cast(pl.String).unique()
     return {"sequences": len(users), "events": len(frame), "synthetic": int(users.str.contains("#r").sum())}
 

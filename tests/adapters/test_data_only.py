@@ -27,8 +27,10 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def small() -> Interactions:
+    """Ids are numbers, as in the public data sets; those of synthetic sequences are not."""
     world = simulate(SimulationConfig(num_users=80, num_items=40, num_topics=3, max_events=15), seed=2)
-    return from_frame(world.frame, ReadConfig())
+    numbers = [pl.col(name).str.slice(1).cast(pl.Int64) for name in ("user_id", "item_id")]
+    return from_frame(world.frame.with_columns(numbers), ReadConfig())
 
 
 @pytest.mark.parametrize("library", ["rectools", "recbole"])
