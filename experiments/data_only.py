@@ -85,13 +85,12 @@ def run(given: argparse.Namespace, log: Interactions, cut: Split) -> None:
         plain = write(events_frame(log, cut.train), file_of(given, "plain"))
         model = train(given, (HALF, PLAIN), plain, log, cut)
         write(by_itself(model, log, cut, given.seed), itself)
-    if not done(given, ITSELF):
-        train(given, (ITSELF,), itself, log, cut)
-    if given.enriched and not done(given, RSIR):
+    if given.enriched:
         enriched.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(given.enriched, enriched)
-        train(given, (RSIR,), enriched, log, cut)
-    for arm in (ITSELF, RSIR):
+    for arm, data in ((RSIR, enriched), (ITSELF, itself)):
+        if data.exists() and not done(given, arm):
+            train(given, (arm,), data, log, cut)
         for control in (HALF, PLAIN):
             if done(given, arm) and not done(given, arm, control):
                 compare(given, arm, control)
