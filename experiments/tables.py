@@ -6,7 +6,7 @@
 `rsir run NAME.txt --out … --json` printed, with the environment of the run beside it;
 `results/backbones/NAME.MODEL.SEED.json` comes from trained.py;
 `results/successors*.jsonl` come from successors.py, `results/peers*.jsonl` from peers.py,
-`results/price.jsonl` from price.py.
+`results/price.jsonl` from price.py, `results/data_only.jsonl` from data_only.py.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ BESIDE = {  # what stands beside the base: the best published SASRec, and the be
     "Toys_and_Games": (("SASRec", "sasrec"), ("eSASRec", "esasrec")),
     "Yelp": (("SASRec (BCE)", "sasrec"), ("ICLRec", "iclrec")),
 }
+LIBRARIES = {"rectools": "RecTools", "recbole": "RecBole"}
 GOALS = {
     "Beauty": (0.088, 0.050),
     "Sports_and_Outdoors": (0.054, 0.030),
@@ -68,6 +69,7 @@ def main() -> None:
         "taught": taught_table(),
         "trained": trained_table(),
         "price": price_table(),
+        "data_only": data_only_table(),
     }
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
@@ -200,6 +202,25 @@ def price_table() -> str:
         for metric in ("ndcg@10", "recall@10"):
             for arm in ("rounds", "control"):
                 cells.append(", ".join(short(made["valid"][metric]) for made in row[arm]) or "–")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def data_only_table() -> str:
+    """What enriched data does for another library's SASRec: each arm, and its gain over the plain one."""
+    rows = rows_of("data_only.jsonl")
+    names = ("library", "updates", "seed", "arm")
+    found = {tuple(row[n] for n in names): row for row in rows if row["against"] == "plain"}
+    lines = ["| library | trained on | updates | synthetic sequences | NDCG@10, validation | over plain |"]
+    lines[0] += " NDCG@10, test | over plain | Recall@10, test | over plain |"
+    lines.append("|---|---|---|---|---|---|---|---|---|---|")
+    arms = sorted((row for row in rows if row["against"] is None), key=lambda row: row["updates"])
+    for row in sorted(arms, key=lambda row: row["library"]):
+        against = found.get(tuple(row[n] for n in names))
+        cells = [f"{LIBRARIES[row['library']]} {row['version']}", row["arm"].split(",")[0]]
+        cells += [f"{row['after']:,}", f"{row['synthetic']:,}" if row["synthetic"] else "–"]
+        for part, metric in (("valid", "ndcg@10"), ("test", "ndcg@10"), ("test", "recall@10")):
+            cells += [short(row[part][metric]), interval(against[part][metric]) if against else "–"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

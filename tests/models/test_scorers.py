@@ -1,7 +1,8 @@
+import pytest
 import torch
 
 from rsir.models.sasrec import SASRec, SASRecConfig
-from rsir.models.scorers import Answers, Past, TiledScorer
+from rsir.models.scorers import Answers, Past, TiledScorer, best_of_rows
 from rsir.ragged import Ragged
 
 PREFIXES = torch.tensor([[3, 1, 4, 1], [5, 9, 2, 6], [5, 3, 5, 8]])
@@ -47,3 +48,14 @@ def test_the_order_alone_is_the_same_order() -> None:
 def test_a_prefix_longer_than_the_network_reads_is_read_anew() -> None:
     scorer = TiledScorer(SASRec(30, SASRecConfig(dim=16, max_length=3)))
     assert scorer.ask(PREFIXES, None, 3).memory is None
+
+
+@pytest.mark.parametrize("values", [2, 30, 10**6])
+@pytest.mark.parametrize("k", [1, 7, 200])
+def test_the_best_of_rows_are_those_of_a_whole_sort(values: int, k: int) -> None:
+    """With hardly any distinct values, with some ties, with hardly any tie."""
+    generator = torch.Generator().manual_seed(values + k)
+    scores = torch.randint(values, (40, 200), generator=generator).double() - values // 2
+    scores[::3] *= -1  # zeros of both signs are equal
+    whole = scores.sort(dim=1, descending=True, stable=True).indices[:, :k]
+    assert torch.equal(best_of_rows(scores, k), whole)
