@@ -4,9 +4,9 @@
     python experiments/peers.py LOG --plan four --peers sasrec.0 gru4rec.0 bsarec.0 hstu.0 --rounds 2
 
 The bases are the runs of trained.py, a peer is BACKBONE.SEED. In each round the peers of the round before
-generate and judge as one (the mean of their scores). A successor begins afresh and makes as many updates as
-its base made, so that the base is its control: the same network, the same kind of start, as many updates on
-observed data alone. Validation is read; `--test` reads the test split with what is kept, at the end.
+generate and judge as one (the mean of their scores); each successor is trained as `rsir run` would do it, by
+the settings of `--set`. A plan with `--observed` is the control: the same start and updates on observed data
+alone. Validation is read; `--test --against CONTROL` reads the test split with what is kept, at the end.
 Resumable: synthetic data and weights are kept under --runs, results are JSON lines.
 """
 
@@ -109,6 +109,7 @@ class Peers:
         return Sequences.concat([self.split.train, *(self.synthetic(j) for j in rounds)])
 
     def validate(self, model: SequenceModel) -> dict[str, float]:
+        """Metrics on all validation cases."""
         return evaluate(model, self.split.valid, self.counts, with_lists=False).metrics
 
     def shape(self, peer: str) -> ModelConfig:
@@ -153,6 +154,7 @@ class Peers:
         }
 
     def weight(self, data: Sequences) -> Tensor:
+        """λ for synthetic sequences, 1 for observed ones."""
         share = self.config.recursion.synthetic_weight
         return torch.where(data.round_index > 0, share, 1.0)
 
