@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from tables import interval
 from torch import Tensor
 
 from rsir.acquire import acquisition_rule
@@ -210,13 +211,8 @@ def final(given: argparse.Namespace) -> None:
                 before, after = (torch.stack([e.values(metric) for e in side]) for side in (rivals, found))
                 row[metric] = asdict(hierarchical_bootstrap(before, after, seed=0))
             append("peers_test.jsonl", {**row, "commit": commit() or ""})
-            print(backbone, k, *(gain(metric, row[metric]) for metric in SHOWN), flush=True)
-
-
-def gain(metric: str, found: dict[str, Any]) -> str:
-    """A test figure and its relative gain with its interval."""
-    low, middle, high = (100 * found[f"relative{end}"] for end in ("_low", "", "_high"))
-    return f"{metric} {found['mean_b']:.4f} {middle:+.1f} % [{low:+.1f}, {high:+.1f}]"
+            for metric in SHOWN:
+                print(backbone, k, metric, f"{row[metric]['mean_b']:.4f}", interval(row[metric]), flush=True)
 
 
 def main() -> None:
@@ -226,7 +222,9 @@ def main() -> None:
     parser.add_argument("--successors", nargs="+", metavar="BACKBONE.SEED", help="of the last round")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--plan", required=True, help="a name for peers and settings together")
-    parser.add_argument("--set", nargs="*", default=[], help="settings of generation and acquisition")
+    parser.add_argument(
+        "--set", nargs="*", default=[], help="settings of `rsir run`"
+    )
     parser.add_argument("--shape", nargs="*", default=[], metavar="KEY=VALUE", help="of successors' networks")
     parser.add_argument("--all-write", action="store_true", help="peers of all rounds before write")
     parser.add_argument(

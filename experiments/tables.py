@@ -399,9 +399,10 @@ def peers_table() -> str:
     lines = ["| data | successors | round | peers | NDCG@10 | control | Recall@10 | control | all as one |"]
     lines.append("|---|---|---|---|---|---|---|---|---|")
     rows = {(r["data"], r["plan"], r["round"], r["peer"]): r for r in rows_of("peers.jsonl")}
-    for data, plan, k in sorted({key[:3] for key in rows}, key=lambda key: (key[0], *told(key[1]), key[2])):
+    shown = {key[:3] for key in rows if key[1] in PLANS}
+    for data, plan, k in sorted(shown, key=lambda key: (key[0], list(PLANS).index(key[1]), key[2])):
         peers = [peer for *key, peer in rows if key == [data, plan, k] and peer.startswith("sasrec.")]
-        if not peers or plan not in PLANS or (k == 0 and plan != "default") or (k == 1 and plan in AFTER):
+        if not peers or (k == 0 and plan != "default") or (k == 1 and plan in AFTER):
             continue
         cells = [data.replace("_", " "), PLANS[plan] if k else "bases", str(k), str(len(peers))]
         for metric in ("ndcg@10", "recall@10"):
@@ -439,11 +440,6 @@ PLANS = {
 """The plans of peers.py that are shown, and what they are."""
 AFTER = {"warm-all": "observed-warm", "warm-dropout.3": "observed-warm", "slow": "observed-slow"}
 """Plans whose first round is another's, and the controls of their second."""
-
-
-def told(plan: str) -> tuple[int]:
-    """Where a plan stands in the table."""
-    return (list(PLANS).index(plan) if plan in PLANS else len(PLANS),)
 
 
 def control_of(plan: str) -> str:

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
+from rsir.models.ranking import top_items
 from rsir.models.sasrec import SASRec, SASRecConfig
-from rsir.models.scorers import Answers, Past, TiledScorer, best_of_rows
+from rsir.models.scorers import Answers, Past, TiledScorer
 from rsir.ragged import Ragged
 
 PREFIXES = torch.tensor([[3, 1, 4, 1], [5, 9, 2, 6], [5, 3, 5, 8]])
@@ -52,10 +53,10 @@ def test_a_prefix_longer_than_the_network_reads_is_read_anew() -> None:
 
 @pytest.mark.parametrize("values", [2, 30, 10**6])
 @pytest.mark.parametrize("k", [1, 7, 200])
-def test_the_best_of_rows_are_those_of_a_whole_sort(values: int, k: int) -> None:
+def test_the_top_items_are_those_of_a_whole_sort(values: int, k: int) -> None:
     """With hardly any distinct values, with some ties, with hardly any tie."""
     generator = torch.Generator().manual_seed(values + k)
     scores = torch.randint(values, (40, 200), generator=generator).double() - values // 2
     scores[::3] *= -1  # zeros of both signs are equal
     whole = scores.sort(dim=1, descending=True, stable=True).indices[:, :k]
-    assert torch.equal(best_of_rows(scores, k), whole)
+    assert torch.equal(top_items(scores, k), whole)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from rsir.errors import ModelError
 from rsir.models.base import Memory, Recommender, SequenceModel
 from rsir.models.growing import Growing, Trail
-from rsir.models.topk import Catalogue, exact_order, exact_top_k, order, paired_scores
+from rsir.models.ranking import top_items
+from rsir.models.topk import Catalogue, exact_order, exact_top_k, paired_scores
 from rsir.ragged import Ragged
 
 Remembered = Memory | Trail
@@ -183,25 +184,10 @@ class DenseScorer:
             raise ModelError(
                 "the model gives scores that are not finite; lower the learning rate or train again"
             )
-        items = best_of_rows(scores, min(top_k, self.num_items))
+        items = top_items(scores, top_k)
         if queries is None:
             return Answers(items, None, None)
         return Answers(items, scores.gather(1, items), scores[queries.row, queries.values])
-
-
-def best_of_rows(scores: Tensor, k: int) -> Tensor:
-    """The best k items of each row, lower index first among equals; int64 (B, k).
-
-    A row is sorted whole only where more than k items reach its k-th best score.
-
-    >>> best_of_rows(torch.tensor([[1.0, 3.0, 3.0, 3.0], [4.0, 1.0, 2.0, 3.0]]), 2).tolist()
-    [[1, 2], [0, 3]]
-    """
-    values, found = scores.topk(k, dim=1)
-    items = found.gather(1, order(values, found))
-    tied = ((scores >= values[:, -1:]).sum(1) > k).nonzero().flatten()
-    items[tied] = scores[tied].sort(dim=1, descending=True, stable=True).indices[:, :k]
-    return items
 
 
 def scorer_for(
