@@ -222,9 +222,7 @@ def main() -> None:
     parser.add_argument("--successors", nargs="+", metavar="BACKBONE.SEED", help="of the last round")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--plan", required=True, help="a name for peers and settings together")
-    parser.add_argument(
-        "--set", nargs="*", default=[], help="settings of `rsir run`"
-    )
+    parser.add_argument("--set", nargs="*", default=[], help="settings of `rsir run`")
     parser.add_argument("--shape", nargs="*", default=[], metavar="KEY=VALUE", help="of successors' networks")
     parser.add_argument("--all-write", action="store_true", help="peers of all rounds before write")
     parser.add_argument(
