@@ -55,7 +55,7 @@ class Peers:
 
     def __init__(self, given: argparse.Namespace) -> None:
         self.log, self.names, self.trained = given.log, given.peers, given.trained
-        self.settings, self.all_write = tuple(given.set), given.all_write
+        self.settings, self.writers = tuple(given.set), given.writers
         self.replace, self.plan, self.observed = given.replace, given.plan, given.observed
         self.folder = given.runs / self.log.stem / self.plan
         self.split: Split = self.run_of(self.names[0]).split()
@@ -81,8 +81,8 @@ class Peers:
         return model
 
     def writer(self, k: int) -> SequenceModel:
-        """Who writes round k: the peers of the round before, or of all rounds before."""
-        rounds = range(k) if self.all_write else (k - 1,)
+        """Who writes round k: the peers of the round before, of all rounds before, or always the bases."""
+        rounds = {"last": (k - 1,), "all": range(k), "bases": (0,)}[self.writers]
         writers = [self.model(peer, j) for j in rounds for peer in self.names]
         return Ensemble(writers).eval() if len(writers) > 1 else writers[0]
 
@@ -188,7 +188,7 @@ def search(given: argparse.Namespace) -> None:
                 facts = {"valid": plan.validate(plan.model(peer, 0))}
             else:
                 facts = plan.successor(peer, k)
-            how = {"peers": given.peers, "set": given.set, "shape": given.shape, "all_write": given.all_write}
+            how = {"peers": given.peers, "set": given.set, "shape": given.shape, "writers": given.writers}
             how |= {"replace": given.replace, "observed": given.observed}
             append("peers.jsonl", {**key, **facts, **how, "commit": commit() or ""})
             print(given.log.stem, given.plan, k, peer, told(facts["valid"]), flush=True)
@@ -224,7 +224,9 @@ def main() -> None:
     parser.add_argument("--plan", required=True, help="a name for peers and settings together")
     parser.add_argument("--set", nargs="*", default=[], help="settings of `rsir run`")
     parser.add_argument("--shape", nargs="*", default=[], metavar="KEY=VALUE", help="of successors' networks")
-    parser.add_argument("--all-write", action="store_true", help="peers of all rounds before write")
+    parser.add_argument(
+        "--writers", choices=("last", "all", "bases"), default="last", help="peers of which rounds write"
+    )
     parser.add_argument(
         "--replace", action="store_true", help="of synthetic data, learn from the newest round's alone"
     )

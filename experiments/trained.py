@@ -4,7 +4,8 @@
 
 Each is one `rsir run LOG --model MODEL --rounds 0` with default settings and at most PASSES passes. Its run
 directory is kept under --runs, so that a stopped run goes on where it was; what it printed, its network and
-its machine become `results/backbones/LOG.MODEL.SEED.json`. A result that is there is not made again.
+its machine become `results/backbones/LOG.MODEL.SEED.json`. A result that is there is not made again. With
+other settings (`--set`), give `--runs` and `--out` another folder.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ RESULTS = Path(__file__).parent / "results" / "backbones"
 PASSES, PATIENCE = 24, 6
 
 
-def trained(log: Path, model: str, seed: int, folder: Path) -> dict[str, Any]:
+def trained(log: Path, model: str, seed: int, folder: Path, others: tuple[str, ...]) -> dict[str, Any]:
     """Make the run, or go on with it, and say what came of it."""
     name = f"{log.stem}-{model}-{seed}"
     settings = (
@@ -31,6 +32,7 @@ def trained(log: Path, model: str, seed: int, folder: Path) -> dict[str, Any]:
         f"training.patience={PATIENCE}",
         "recursion.rounds=0",
         f"seed={seed}",
+        *others,
     )
     if (folder / name).exists():
         run = rsir.resume(folder / name)
@@ -51,6 +53,7 @@ def main() -> None:
     parser.add_argument("logs", type=Path, nargs="+")
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS), metavar="MODEL")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--set", nargs="*", default=[], help="further settings of `rsir run`")
     parser.add_argument("--runs", type=Path, default=Path("runs/trained"), help="folder of run directories")
     parser.add_argument("--out", type=Path, default=RESULTS)
     given = parser.parse_args()
@@ -61,7 +64,7 @@ def main() -> None:
                 path = given.out / f"{log.stem}.{model}.{seed}.json"
                 if path.exists():
                     continue
-                found = trained(log, model, seed, given.runs)
+                found = trained(log, model, seed, given.runs, tuple(given.set))
                 path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
                 test = found["rounds"][0]["test"]
                 print(
