@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tables import short
+from figures import short
 
 from rsir import read_log, split
 from rsir.bench.clock import commit

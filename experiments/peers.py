@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from figures import interval
 from safetensors.torch import load_file, save_file
-from tables import interval
 from torch import Tensor
 
 from rsir.acquire import acquisition_rule
@@ -39,7 +39,7 @@ from rsir.models.ensemble import Ensemble
 from rsir.ragged import Ragged
 from rsir.rng import generator_seed
 from rsir.run import Run
-from rsir.train import fit, period_of
+from rsir.train import Look, TrainingConfig, fit, period_of
 from rsir.weights import load_weights, save_weights
 
 RESULTS = Path(__file__).parent / "results"
@@ -55,7 +55,7 @@ class Peers:
 
     def __init__(self, given: argparse.Namespace) -> None:
         self.log, self.names, self.trained = given.log, given.peers, given.trained
-        self.settings, self.writers = tuple(given.set), given.writers
+        self.settings, self.writers, self.alone = tuple(given.set), given.writers, given.alone
         self.replace, self.plan, self.observed = given.replace, given.plan, given.observed
         self.folder = given.runs / self.log.stem / self.plan
         self.split: Split = self.run_of(self.names[0]).split()
@@ -80,21 +80,18 @@ class Peers:
         load_weights(self.weights(peer, k), model)
         return model
 
-    def writer(self, k: int) -> SequenceModel:
+    def writer(self, k: int, peers: list[str]) -> SequenceModel:
         """Who writes round k: the peers of the round before, of all rounds before, or always the bases."""
         rounds = {"last": (k - 1,), "all": range(k), "bases": (0,)}[self.writers]
-        writers = [self.model(peer, j) for j in rounds for peer in self.names]
+        writers = [self.model(peer, j) for j in rounds for peer in peers]
         return Ensemble(writers).eval() if len(writers) > 1 else writers[0]
 
-    def synthetic(self, k: int) -> Sequences:
-        """What round k admits, made once."""
-        path = self.folder / f"{k}" / "synthetic.safetensors"
+    def synthetic(self, k: int, peer: str) -> Sequences:
+        """What round k adds for a peer, made once; the same for all unless each writes alone."""
+        name = f"{peer}.synthetic.safetensors" if self.alone else "synthetic.safetensors"
+        path = self.folder / f"{k}" / name
         if not path.exists():
-            keys = {"seed": int(self.names[0].partition(".")[2]), "round_index": k}
-            writer, train = self.writer(k), self.split.train
-            rollouts = generate(writer, train, self.config.generation, **keys)
-            rule = acquisition_rule(self.config.acquisition, self.config.generation.min_length, writer)
-            made = rule.admit(rollouts, train, **keys).sequences(rollouts, k)
+            made = self.write(k, peer)
             path.parent.mkdir(parents=True, exist_ok=True)
             kept = {"values": made.events.values, "offsets": made.events.offsets, "user": made.user}
             save_file({**kept, "round_index": made.round_index, "source": made.source}, path)
@@ -104,10 +101,19 @@ class Peers:
             events, self.split.train.num_items, kept["user"], kept["round_index"], kept["source"]
         )
 
-    def data(self, k: int) -> Sequences:
-        """What round k is trained on: D_k, or observed data and the newest round alone."""
+    def write(self, k: int, peer: str) -> Sequences:
+        """The admitted rollouts of round k."""
+        peers = [peer] if self.alone else self.names
+        keys = {"seed": int(peers[0].partition(".")[2]), "round_index": k}
+        writer, train = self.writer(k, peers), self.split.train
+        rollouts = generate(writer, train, self.config.generation, **keys)
+        rule = acquisition_rule(self.config.acquisition, self.config.generation.min_length, writer)
+        return rule.admit(rollouts, train, **keys).sequences(rollouts, k)
+
+    def data(self, k: int, peer: str) -> Sequences:
+        """What a peer's round k is trained on: D_k, or observed data and the newest round alone."""
         rounds = () if self.observed else (k,) if self.replace else range(1, k + 1)
-        return Sequences.concat([self.split.train, *(self.synthetic(j) for j in rounds)])
+        return Sequences.concat([self.split.train, *(self.synthetic(j, peer) for j in rounds)])
 
     def validate(self, model: SequenceModel) -> dict[str, float]:
         """Metrics on all validation cases."""
@@ -123,7 +129,7 @@ class Peers:
     def successor(self, peer: str, k: int) -> dict[str, Any]:
         """Train a peer's successor of round k, keep it, and say what came of it."""
         run, rules = self.run_of(peer), self.config.recursion
-        training, data, started = run.config.training, self.data(k), time.process_time()
+        training, data, started = run.config.training, self.data(k, peer), time.process_time()
         updates = run.store.arm("rounds", 0).record()["updates"]
         torch.manual_seed(generator_seed(run.config.seed, "initial", k))
         model = build_model(self.shape(peer), self.split.train.num_items)
@@ -131,28 +137,30 @@ class Peers:
             model.load_state_dict(self.model(peer, k - 1).state_dict())
             training = training.model_copy(update={"learning_rate": rules.warm_learning_rate})
             updates = round((rules.warm_share or 1.0) * updates)
-        period = period_of(self.split.train, training, model.max_length)
-        fitted = fit(
-            model,
-            data,
-            training,
-            self.validate,
-            seed=generator_seed(run.config.seed, "successor", k) % 2**31,
-            weight=self.weight(data),
-            period=2 * period,
-            budget=updates,
+        looks = self.learn(
+            model, data, training, generator_seed(run.config.seed, "successor", k) % 2**31, updates
         )
         self.weights(peer, k).parent.mkdir(parents=True, exist_ok=True)
         save_weights(self.weights(peer, k), model)
         made = data.round_index > 0
         return {
             "valid": self.validate(model),
-            "curve": [round(look.value, 5) for look in fitted.looks],
+            "curve": [round(look.value, 5) for look in looks],
             "updates": updates,
             "synthetic": int(made.sum()),
             "synthetic_events": int(data.events.lengths[made].sum()),
             "cpu_seconds": round(time.process_time() - started),
         }
+
+    def learn(
+        self, model: SequenceModel, data: Sequences, training: TrainingConfig, seed: int, updates: int
+    ) -> list[Look]:
+        """Train a network with the weights of its start on D_k."""
+        period = 2 * period_of(self.split.train, training, model.max_length)
+        weight = self.weight(data)
+        return fit(
+            model, data, training, self.validate, seed=seed, weight=weight, period=period, budget=updates
+        ).looks
 
     def weight(self, data: Sequences) -> Tensor:
         """λ for synthetic sequences, 1 for observed ones."""
@@ -169,9 +177,8 @@ def append(name: str, row: dict[str, Any]) -> None:
         results.write(json.dumps(row) + "\n")
 
 
-def search(given: argparse.Namespace) -> None:
-    """Make what is missing of all rounds."""
-    plan = Peers(given)
+def search(given: argparse.Namespace, plan: Peers) -> None:
+    """Make what is missing of all rounds of a plan."""
     path = RESULTS / "peers.jsonl"
     for k in range(given.rounds + 1):
         successors = given.peers if k < given.rounds else given.successors or given.peers
@@ -181,14 +188,20 @@ def search(given: argparse.Namespace) -> None:
             if any(key.items() <= json.loads(line).items() for line in lines):
                 continue
             if peer == "all":
-                if successors != given.peers:
+                if given.alone or successors != given.peers:
                     continue
                 facts = {"valid": plan.validate(Ensemble([plan.model(p, k) for p in given.peers]).eval())}
             elif k == 0:
                 facts = {"valid": plan.validate(plan.model(peer, 0))}
             else:
                 facts = plan.successor(peer, k)
-            how = {"peers": given.peers, "set": given.set, "shape": given.shape, "writers": given.writers}
+            how = {
+                "peers": given.peers,
+                "set": given.set,
+                "shape": given.shape,
+                "writers": given.writers,
+                "alone": given.alone,
+            }
             how |= {"replace": given.replace, "observed": given.observed}
             append("peers.jsonl", {**key, **facts, **how, "commit": commit() or ""})
             print(given.log.stem, given.plan, k, peer, told(facts["valid"]), flush=True)
@@ -215,8 +228,9 @@ def final(given: argparse.Namespace) -> None:
                 print(backbone, k, metric, f"{row[metric]['mean_b']:.4f}", interval(row[metric]), flush=True)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+def arguments(about: str | None) -> argparse.ArgumentParser:
+    """The options of a plan."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("log", type=Path)
     parser.add_argument("--peers", nargs="+", required=True, metavar="BACKBONE.SEED")
     parser.add_argument("--successors", nargs="+", metavar="BACKBONE.SEED", help="of the last round")
@@ -227,6 +241,7 @@ def main() -> None:
     parser.add_argument(
         "--writers", choices=("last", "all", "bases"), default="last", help="peers of which rounds write"
     )
+    parser.add_argument("--alone", action="store_true", help="each peer writes for itself")
     parser.add_argument(
         "--replace", action="store_true", help="of synthetic data, learn from the newest round's alone"
     )
@@ -236,9 +251,17 @@ def main() -> None:
     )
     parser.add_argument("--trained", type=Path, default=Path("runs/trained"))
     parser.add_argument("--runs", type=Path, default=Path("runs/peers"))
+    return parser
+
+
+def main() -> None:
+    parser = arguments(__doc__)
     parser.add_argument("--test", action="store_true")
     given = parser.parse_args()
-    (final if given.test else search)(given)
+    if given.test:
+        final(given)
+    else:
+        search(given, Peers(given))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,98 @@
+"""Tables of peers.py, whose default is that of `rsir run`: docs/what-pays.md, README.md."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from figures import interval, rows_of, short, standing
+
+DEFAULT = ("default", "observed")
+"""The plans of peers.py that are the default recipe and its control."""
+
+
+ORDER = ("sasrec", "gru4rec", "hstu", "bsarec")
+"""How backbones follow each other in tables of what pays."""
+
+
+PLANS = {
+    "default": "the default: warm, dropout .3, three bases write",
+    "own-writes": "its own base alone writes (base 0)",
+    "own-writes-1": "its own base alone writes (base 1)",
+    "other-writes": "one other base writes (1 for 0)",
+    "other-writes-1": "one other base writes (2 for 1)",
+    "gru-writes": "a GRU4Rec writes",
+    "hstu-writes": "an HSTU writes",
+    "narrow-writes": "a base of width 16 writes",
+    "two-mixed": "its own base and a GRU4Rec write",
+    "mixed": "two bases and a GRU4Rec write",
+    "warm-dropout.2": "dropout .2",
+    "warm": "dropout .5; then the newest peers write, data adds up",
+    "warm-2e-3": "dropout .5, rate 2e-3",
+    "warm-all": "dropout .5; then peers of all rounds write, the newest data alone",
+    "warm-dropout.3": "the default; then peers of all rounds write, the newest data alone",
+    "slow": "the default; then peers of all rounds write, data adds up, rate 3e-4",
+    "three": "cold, dropout .5",
+    "three-draw": "cold, dropout .5, drawn among the 20 best",
+    "observed-warm-dropout.3": "control with dropout .3",
+}
+"""The plans of peers.py that are shown, and what they are."""
+
+
+AFTER = {"warm-all": "observed-warm", "warm-dropout.3": "observed-warm", "slow": "observed-slow"}
+"""Plans whose first round is another's, and the controls of their second."""
+
+
+def confirmed() -> list[dict[str, Any]]:
+    """What was read on test of the default recipe against its control, one backbone after another."""
+    found = [row for row in rows_of("peers_test.jsonl") if (row["plan"], row["against"]) == DEFAULT]
+    return sorted(found, key=lambda row: (ORDER.index(row["backbone"]), row["data"]))
+
+
+def default_table() -> str:
+    """Test figures of the default recipe beside its control, by backbone and data."""
+    lines = ["| backbone | data | seeds | NDCG@10 | over its control | Recall@10 | over its control |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for row in confirmed():
+        cells = [row["backbone"], row["data"].replace("_", " "), str(len(row["seeds"]))]
+        for metric in ("ndcg@10", "recall@10"):
+            cells += [short(row[metric]["mean_b"]), interval(row[metric])]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def default_holm_line() -> str:
+    """How many gains of the default recipe stand after Holm over all of them, and their means by backbone."""
+    gains = [
+        (row["backbone"], metric, row[metric.lower()])
+        for row in confirmed()
+        for metric in ("NDCG@10", "Recall@10")
+    ]
+    return standing(gains)
+
+
+def peers_table() -> str:
+    """Validation by plan and round: the mean of the peers, their control's, and all peers as one."""
+    lines = ["| data | successors | round | peers | NDCG@10 | control | Recall@10 | control | all as one |"]
+    lines.append("|---|---|---|---|---|---|---|---|---|")
+    rows = {(r["data"], r["plan"], r["round"], r["peer"]): r for r in rows_of("peers.jsonl")}
+    shown = {key[:3] for key in rows if key[1] in PLANS}
+    for data, plan, k in sorted(shown, key=lambda key: (key[0], list(PLANS).index(key[1]), key[2])):
+        peers = [peer for *key, peer in rows if key == [data, plan, k] and peer.startswith("sasrec.")]
+        if not peers or (k == 0 and plan != "default") or (k == 1 and plan in AFTER):
+            continue
+        cells = [data.replace("_", " "), PLANS[plan] if k else "bases", str(k), str(len(peers))]
+        for metric in ("ndcg@10", "recall@10"):
+            cells.append(short(statistics.fmean(rows[data, plan, k, p]["valid"][metric] for p in peers)))
+            rivals = [rows.get((data, control_of(plan), k, peer)) for peer in peers]
+            known = k and all(rivals)
+            cells.append(short(statistics.fmean(r["valid"][metric] for r in rivals)) if known else "–")
+        whole = rows.get((data, plan, k, "all"))
+        cells.append(short(whole["valid"]["ndcg@10"]) if whole else "–")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def control_of(plan: str) -> str:
+    """The plan that is a plan's control: as many updates on observed data alone, at its own best dropout."""
+    return AFTER.get(plan, "observed-warm" if plan == "warm" else "observed")
