@@ -3,6 +3,7 @@
     python benchmarks/run.py                  figures into benchmarks/results/MACHINE-DATE-COMMIT.json
     python benchmarks/run.py --rivals         with RecTools and RecBole; first make rivals
     python benchmarks/run.py --only training --share 0.1 --rivals
+    python benchmarks/run.py --device cuda    on a GPU, and there a base and three rounds on Beauty, too
 
 With the real data sets in RSIR_DATA_DIR (default ../shared/data) on Toys_and_Games.txt, else on simulated
 users. A file of the same name is added to: a stopped run goes on with what is missing.
@@ -16,9 +17,13 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from rsir.bench.clock import commit
 from rsir.devices import environment
@@ -28,57 +33,77 @@ HERE = Path(__file__).resolve().parent
 LARGE = ["--items", "1000000"]
 
 
-def plans(log: list[str], rivals: bool, share: float) -> dict[str, list[str]]:
-    """The command of each benchmark, without `rsir bench`."""
-    libraries = ["--rivals", str(HERE / "rivals"), "--share", str(share)] if rivals else []
-    return {
-        "generation": ["generation", *log, "--passes", "10"],
-        "training": ["training", *log, *libraries],
-        "evaluation": ["evaluation", *log],
+def plans(asked: argparse.Namespace) -> dict[str, list[str]]:
+    """The command line of each benchmark, without `rsir`."""
+    log = [str(path) for path in [real_log("Toys_and_Games")] if path.exists()]
+    data, place = [word for path in log for word in ("--data", path)], ["--device", asked.device]
+    libraries = ["--rivals", str(HERE / "rivals"), "--share", str(asked.share)] if asked.rivals else []
+    threads = ["--threads", str(asked.threads)] if asked.threads else []
+    gpu, beauty = asked.device == "cuda", real_log("Beauty")
+    found = {
+        "generation": ["generation", *data, "--passes", "10", *threads, *place],
+        "training": ["training", *data, *libraries, *threads, *place],
+        "evaluation": ["evaluation", *data, *threads, *place],
         "ingest": ["ingest"],
-        "generation_large": ["generation", *LARGE, "--sources", "100000"],
-        "training_large": ["training", *LARGE],
+        "generation_large": [
+            "generation",
+            *LARGE,
+            "--sources",
+            str(10**6 if gpu else 10**5),
+            *threads,
+            *place,
+        ],
+        "training_large": ["training", *LARGE, *threads, *place],
     }
+    found = {name: ["bench", *words] for name, words in found.items()}
+    if gpu and beauty.exists():
+        found["run"] = ["run", str(beauty), "--rounds", "3", *place]
+    return found
 
 
-def real_log() -> list[str]:
-    """The flag that names the real data, if it is there."""
-    folder = Path(os.environ.get("RSIR_DATA_DIR", HERE.parents[1] / "shared" / "data"))
-    path = folder / "Toys_and_Games.txt"
-    return ["--data", str(path)] if path.exists() else []
+def real_log(name: str) -> Path:
+    """Where a real log is, if it is there."""
+    return Path(os.environ.get("RSIR_DATA_DIR", HERE.parents[1] / "shared" / "data")) / f"{name}.txt"
 
 
-def file_name() -> str:
-    """MACHINE-DATE-COMMIT.json; the machine by processor and cores, no name of a person or a host."""
+def file_name(device: str) -> str:
+    """MACHINE-DATE-COMMIT.json; the machine by processor and cores, or GPU, no name of a person or a host."""
     facts = environment()
-    kind = re.sub(r"\W+", "-", str(facts["processor"]).replace("(R)", "")).strip("-").lower()
+    name = torch.cuda.get_device_name() if device == "cuda" else str(facts["processor"])
+    kind = re.sub(r"\W+", "-", name.replace("(R)", "")).strip("-").lower()
     return f"{kind}-{facts['cores']}-{datetime.now(UTC):%Y-%m-%d}-{(commit() or 'none').rstrip('+')}.json"
 
 
-def measure(words: list[str], threads: int | None) -> dict[str, Any]:
-    told = [*words, *(["--threads", str(threads)] if threads and words[0] != "ingest" else []), "--json"]
-    rsir = str(Path(sys.executable).with_name("rsir"))
-    done = subprocess.run([rsir, "bench", *told], stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        sys.exit(done.returncode)
-    return json.loads(done.stdout)
+def measure(words: list[str]) -> dict[str, Any]:
+    """What a command prints, with the seconds it took in all."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = ["--out", str(Path(folder) / "run")] if words[0] == "run" else []
+        started = time.perf_counter()
+        rsir = str(Path(sys.executable).with_name("rsir"))
+        done = subprocess.run([rsir, *words, *out, "--json"], stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            sys.exit(done.returncode)
+    return {**json.loads(done.stdout), "seconds_in_all": time.perf_counter() - started}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--rivals", action="store_true")
     parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     asked = parser.parse_args()
-    out = asked.out or HERE / "results" / file_name()
+    out = asked.out or HERE / "results" / file_name(asked.device)
     found = json.loads(out.read_text()) if out.exists() else {}
-    for name, words in plans(real_log(), asked.rivals, asked.share).items():
+    for name, words in plans(asked).items():
         if name in found or (asked.only and name not in asked.only):
             continue
-        print(f"{name}: rsir bench {' '.join(words)}", file=sys.stderr, flush=True)
-        found[name] = measure(words, asked.threads)
+        print(f"{name}: rsir {' '.join(words)}", file=sys.stderr, flush=True)
+        found[name] = measure(words)
         write_json(out, found)
     print(out)
 
