@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,18 @@ HERE = Path(__file__).parent
 def rows_of(name: str) -> list[dict[str, Any]]:
     """The rows of a file of results."""
     return [json.loads(line) for line in (HERE / "results" / name).read_text().splitlines()]
+
+
+def table(heads: str, rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; heads are separated by bars.
+
+    >>> print(table("data | figure", [["Toys", ".06"]]), end="")
+    | data | figure |
+    |---|---|
+    | Toys | .06 |
+    """
+    lines = [f"| {heads} |", "|" + "---|" * len(heads.split(" | "))]
+    return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in rows)]) + "\n"
 
 
 def short(value: float) -> str:

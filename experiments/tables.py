@@ -16,7 +16,7 @@ import re
 import tables_of_bases as bases
 import tables_of_peers as peers
 import tables_of_successors as successors
-from figures import HERE, interval, rows_of, short
+from figures import HERE, interval, rows_of, short, table
 
 DOCUMENTS = tuple(
     HERE.parent / name
@@ -45,19 +45,15 @@ def main() -> None:
     }
     for document in DOCUMENTS:
         text = document.read_text(encoding="utf-8")
-        for name, table in tables.items():
+        for name, made in tables.items():
             pattern = rf"(<!-- {name} -->\n).*?(<!-- end -->)"
-            text = re.sub(
-                pattern, lambda found, table=table: found[1] + table + found[2], text, flags=re.DOTALL
-            )
+            text = re.sub(pattern, lambda found, made=made: found[1] + made + found[2], text, flags=re.DOTALL)
         document.write_text(text, encoding="utf-8")
 
 
 def price_table() -> str:
     """What three rounds took beside their base, and validation figures of rounds and controls."""
-    lines = ["| data | start | base, s | three rounds, s | of the base's time | NDCG@10 of base and rounds |"]
-    lines[0] += " of the controls | Recall@10 of base and rounds | of the controls |"
-    lines.append("|---|---|---|---|---|---|---|---|---|")
+    made = list[list[str]]()
     for row in rows_of("price.jsonl"):
         base, *rounds = row["rounds"]
         took = sum(made["seconds"] for made in rounds)
@@ -66,8 +62,12 @@ def price_table() -> str:
         for metric in ("ndcg@10", "recall@10"):
             for arm in ("rounds", "control"):
                 cells.append(", ".join(short(made["valid"][metric]) for made in row[arm]) or "–")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        made.append(cells)
+    return table(
+        "data | start | base, s | three rounds, s | of the base's time | NDCG@10 of base and rounds | "
+        "of the controls | Recall@10 of base and rounds | of the controls",
+        made,
+    )
 
 
 def data_only_table() -> str:
@@ -75,9 +75,7 @@ def data_only_table() -> str:
     rows = rows_of("data_only.jsonl")
     names = ("library", "updates", "seed", "arm")
     found = {tuple(row[n] for n in names): row for row in rows if row["against"] == "plain"}
-    lines = ["| library | trained on | updates | synthetic sequences | NDCG@10, validation | over plain |"]
-    lines[0] += " NDCG@10, test | over plain | Recall@10, test | over plain |"
-    lines.append("|---|---|---|---|---|---|---|---|---|---|")
+    made = list[list[str]]()
     arms = sorted((row for row in rows if row["against"] is None), key=lambda row: row["updates"])
     for row in sorted(arms, key=lambda row: row["library"]):
         against = found.get(tuple(row[n] for n in names))
@@ -85,8 +83,12 @@ def data_only_table() -> str:
         cells += [f"{row['after']:,}", f"{row['synthetic']:,}" if row["synthetic"] else "–"]
         for part, metric in (("valid", "ndcg@10"), ("test", "ndcg@10"), ("test", "recall@10")):
             cells += [short(row[part][metric]), interval(against[part][metric]) if against else "–"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        made.append(cells)
+    return table(
+        "library | trained on | updates | synthetic sequences | NDCG@10, validation | over plain | "
+        "NDCG@10, test | over plain | Recall@10, test | over plain",
+        made,
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 import statistics
 from typing import Any
 
-from figures import HERE, rows_of, short
+from figures import HERE, rows_of, short, table
 
 PUBLISHED = {  # Recall@10, NDCG@10 on these splits, the best that is listed
     ("Beauty", "sasrec"): (0.0921, 0.0531),
@@ -67,31 +67,39 @@ def beside(data: str) -> list[str]:
 
 def short_table() -> str:
     """The base beside the published SASRec, for the README."""
-    lines = [
-        "| data | rsir's SASRec | best published SASRec | best published eSASRec or ICLRec |",
-        "|---|---|---|---|",
-    ]
+    made = list[list[str]]()
     for name, run in runs().items():
         own, best = beside(name)
-        lines.append(f"| {name.replace('_', ' ')} | **{figures(run)}** | {own} | {best} |")
-    return "\n".join(lines) + "\n"
+        made.append([name.replace("_", " "), f"**{figures(run)}**", own, best])
+    return table(
+        "data | rsir's SASRec | best published SASRec | best published eSASRec or ICLRec",
+        made,
+    )
 
 
 def base_table() -> str:
     """Test figures of the default recipe, beside goals and published figures."""
-    lines = [
-        "| data | Recall@10 / NDCG@10 | goal | published SASRec | best published | passes | seconds "
-        "| peak memory |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    made = list[list[str]]()
     for name, run in runs().items():
         base, goal, (own, best) = run["rounds"][0], GOALS[name], beside(name)
         peak = run["peak_rss_bytes"] / 2**30
-        lines.append(
-            f"| {name.replace('_', ' ')} | **{figures(run)}** | {short(goal[0])} / {short(goal[1])} "
-            f"| {own} | {best} | {passes(run)} | {base['seconds']:,.0f} | {peak:.2f} GiB |"
+        made.append(
+            [
+                name.replace("_", " "),
+                f"**{figures(run)}**",
+                f"{short(goal[0])} / {short(goal[1])}",
+                own,
+                best,
+                passes(run),
+                f"{base['seconds']:,.0f}",
+                f"{peak:.2f} GiB",
+            ]
         )
-    return "\n".join(lines) + "\n"
+    return table(
+        "data | Recall@10 / NDCG@10 | goal | published SASRec | best published | passes | seconds | "
+        "peak memory",
+        made,
+    )
 
 
 def passes(run: dict[str, Any]) -> str:
@@ -111,10 +119,7 @@ def per_pass(run: dict[str, Any]) -> int:
 
 def trained_table() -> str:
     """Test figures of each backbone, trained to the end, beside the best published."""
-    lines = [
-        "| data | backbone | seeds | Recall@10 / NDCG@10 | best published | passes | minutes | parameters |"
-    ]
-    lines.append("|---|---|---|---|---|---|---|---|")
+    made = list[list[str]]()
     found: dict[tuple[str, str], list[Any]] = {}
     for path in sorted((HERE / "results" / "backbones").glob("*.json")):
         data, model, _ = path.stem.split(".")
@@ -125,11 +130,22 @@ def trained_table() -> str:
         minutes = statistics.median(run["rounds"][0]["seconds"] for run in seeds) / 60
         took = sorted(int(passes(run)) for run in seeds)
         needed = "–".join(map(str, dict.fromkeys((took[0], took[-1]))))
-        lines.append(
-            f"| {data.replace('_', ' ')} | {model} | {len(seeds)} | {spread(seeds)} "
-            f"| {published(data, model)} | {needed} | {minutes:.0f} | {seeds[0]['model']['parameters']:,} |"
+        made.append(
+            [
+                data.replace("_", " "),
+                model,
+                f"{len(seeds)}",
+                spread(seeds),
+                published(data, model),
+                needed,
+                f"{minutes:.0f}",
+                f"{seeds[0]['model']['parameters']:,}",
+            ]
         )
-    return "\n".join(lines) + "\n"
+    return table(
+        "data | backbone | seeds | Recall@10 / NDCG@10 | best published | passes | minutes | parameters",
+        made,
+    )
 
 
 def tested(seeds: list[Any], metric: str) -> tuple[float, float]:
@@ -147,16 +163,23 @@ def spread(seeds: list[Any]) -> str:
 
 def screening_table() -> str:
     """Validation figures by variant, best first, relative to the default."""
-    lines = [
-        "| variant | validation NDCG@10 | against default | Recall@10 | best pass | CPU s | parameters |"
-    ]
-    lines.append("|---|---|---|---|---|---|---|")
+    made = list[list[str]]()
     rows = rows_of("base.jsonl")
     default = next(row for row in rows if row["variant"] == "default")["valid"]["ndcg@10"]
     for row in sorted(rows, key=lambda row: -row["valid"]["ndcg@10"]):
         ndcg, recall = row["valid"]["ndcg@10"], row["valid"]["recall@10"]
-        lines.append(
-            f"| {row['variant']} | {short(ndcg)} | {(ndcg / default - 1) * 100:+.1f} % | {short(recall)} "
-            f"| {row['best_pass']} of {row['passes']} | {row['cpu_seconds']:.0f} | {row['parameters']:,} |"
+        made.append(
+            [
+                row["variant"],
+                short(ndcg),
+                f"{(ndcg / default - 1) * 100:+.1f} %",
+                short(recall),
+                f"{row['best_pass']} of {row['passes']}",
+                f"{row['cpu_seconds']:.0f}",
+                f"{row['parameters']:,}",
+            ]
         )
-    return "\n".join(lines) + "\n"
+    return table(
+        "variant | validation NDCG@10 | against default | Recall@10 | best pass | CPU s | parameters",
+        made,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from figures import interval, rows_of, short, standing
+from figures import interval, rows_of, short, standing, table
 
 DEFAULT = ("default", "observed")
 """The plans of peers.py that are the default recipe and its control."""
@@ -51,14 +51,16 @@ def confirmed() -> list[dict[str, Any]]:
 
 def default_table() -> str:
     """Test figures of the default recipe beside its control, by backbone and data."""
-    lines = ["| backbone | data | seeds | NDCG@10 | over its control | Recall@10 | over its control |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    made = list[list[str]]()
     for row in confirmed():
         cells = [row["backbone"], row["data"].replace("_", " "), str(len(row["seeds"]))]
         for metric in ("ndcg@10", "recall@10"):
             cells += [short(row[metric]["mean_b"]), interval(row[metric])]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        made.append(cells)
+    return table(
+        "backbone | data | seeds | NDCG@10 | over its control | Recall@10 | over its control",
+        made,
+    )
 
 
 def default_holm_line() -> str:
@@ -73,8 +75,7 @@ def default_holm_line() -> str:
 
 def peers_table() -> str:
     """Validation by plan and round: the mean of the peers, their control's, and all peers as one."""
-    lines = ["| data | successors | round | peers | NDCG@10 | control | Recall@10 | control | all as one |"]
-    lines.append("|---|---|---|---|---|---|---|---|---|")
+    made = list[list[str]]()
     rows = {(r["data"], r["plan"], r["round"], r["peer"]): r for r in rows_of("peers.jsonl")}
     shown = {key[:3] for key in rows if key[1] in PLANS}
     for data, plan, k in sorted(shown, key=lambda key: (key[0], list(PLANS).index(key[1]), key[2])):
@@ -89,8 +90,11 @@ def peers_table() -> str:
             cells.append(short(statistics.fmean(r["valid"][metric] for r in rivals)) if known else "–")
         whole = rows.get((data, plan, k, "all"))
         cells.append(short(whole["valid"]["ndcg@10"]) if whole else "–")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        made.append(cells)
+    return table(
+        "data | successors | round | peers | NDCG@10 | control | Recall@10 | control | all as one",
+        made,
+    )
 
 
 def control_of(plan: str) -> str:

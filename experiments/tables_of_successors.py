@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from figures import interval, rows_of, short, standing
+from figures import interval, rows_of, short, standing, table
 
 ROLLOUTS = {
     "three bases, τ 100": "rollouts of 3, rank 100",
@@ -39,25 +39,31 @@ def split_name(name: str) -> tuple[str, str]:
 def successors_table() -> str:
     """Validation figures of successors by arm, best first."""
     rows = rows_of("successors.jsonl")
-    lines = ["| successor | data | seed | validation NDCG@10 | Recall@10 | synthetic sequences | CPU s |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    made = list[list[str]]()
     for row in sorted(rows, key=lambda row: (row["data"], -row["valid"]["ndcg@10"])):
         synthetic = f"{row['synthetic']:,}" if "synthetic" in row else "–"
         ndcg, recall = (short(row["valid"][metric]) for metric in ("ndcg@10", "recall@10"))
-        lines.append(
-            f"| {row['arm']} | {row['data'].replace('_', ' ')} | {row['seed']} | {ndcg} | {recall} "
-            f"| {synthetic} | {row['cpu_seconds']:,} |"
+        made.append(
+            [
+                row["arm"],
+                row["data"].replace("_", " "),
+                f"{row['seed']}",
+                ndcg,
+                recall,
+                synthetic,
+                f"{row['cpu_seconds']:,}",
+            ]
         )
-    return "\n".join(lines) + "\n"
+    return table(
+        "successor | data | seed | validation NDCG@10 | Recall@10 | synthetic sequences | CPU s",
+        made,
+    )
 
 
 def rollouts_table() -> str:
     """Validation figures of rollouts as training data: each arm with its control, by data and backbone."""
     rows = rows_of("successors.jsonl")
-    lines = [
-        "| data | successor | written by | seed | NDCG@10 | control | gain | Recall@10 | control | gain |"
-    ]
-    lines.append("|---|---|---|---|---|---|---|---|---|---|")
+    made = list[list[str]]()
     found = {(row["data"], *split_name(row["arm"]), row["seed"]): row["valid"] for row in rows}
     for writers, arm in ROLLOUTS.items():
         for data, backbone, given, seed in sorted(found):
@@ -68,8 +74,11 @@ def rollouts_table() -> str:
             for metric in ("ndcg@10", "recall@10"):
                 value, rival = found[data, backbone, given, seed][metric], control[metric]
                 cells += [short(value), short(rival), f"{100 * (value / rival - 1):+.1f} %"]
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+            made.append(cells)
+    return table(
+        "data | successor | written by | seed | NDCG@10 | control | gain | Recall@10 | control | gain",
+        made,
+    )
 
 
 def gains() -> list[tuple[str, str, dict[str, Any], str]]:
@@ -86,18 +95,18 @@ def gains() -> list[tuple[str, str, dict[str, Any], str]]:
 def several_table() -> str:
     """Test figures of successors of several bases beside their controls, for the README."""
     written = {arm: writers for writers, arm in ROLLOUTS.items()}
-    lines = [
-        "| backbone | data | rollouts | seeds | NDCG@10 | over its control | Recall@10 | over its control |"
-    ]
-    lines.append("|---|---|---|---|---|---|---|---|")
+    made = list[list[str]]()
     for backbone, arm, row, control in gains():
         rollouts = written[arm].removeprefix("three bases, ")
         cells = [backbone, row["data"].replace("_", " "), rollouts, str(row["seeds"])]
         for metric in ("ndcg@10", "recall@10"):
             cells.append(short(sum(row[metric]) / row["seeds"]))
             cells.append(interval(row[f"{metric} against {control}"]))
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        made.append(cells)
+    return table(
+        "backbone | data | rollouts | seeds | NDCG@10 | over its control | Recall@10 | over its control",
+        made,
+    )
 
 
 def holm_line() -> str:
@@ -114,19 +123,28 @@ def taught_table() -> str:
     """Test figures of the arms that were confirmed, and each one's gain over its rivals."""
     rows = rows_of("successors_test.jsonl")
     rows = [row for row in rows if not any(name.endswith(CONTROL) for name in (row["test"], *row))]
-    lines = ["| arm | data | seeds | NDCG@10 | Recall@10 | NDCG@10 against … | Recall@10 against … |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    made = list[list[str]]()
     for row in rows:
         means = [sum(row[m]) / row["seeds"] for m in ("ndcg@10", "recall@10")]
         gains = [
             "; ".join(gain(key.split(" against ")[1], row[key]) for key in row if f"{metric} against" in key)
             for metric in ("ndcg@10", "recall@10")
         ]
-        lines.append(
-            f"| {row['test']} | {row['data'].replace('_', ' ')} | {row['seeds']} | {short(means[0])} "
-            f"| {short(means[1])} | {gains[0]} | {gains[1]} |"
+        made.append(
+            [
+                row["test"],
+                row["data"].replace("_", " "),
+                f"{row['seeds']}",
+                short(means[0]),
+                short(means[1]),
+                gains[0],
+                gains[1],
+            ]
         )
-    return "\n".join(lines) + "\n"
+    return table(
+        "arm | data | seeds | NDCG@10 | Recall@10 | NDCG@10 against … | Recall@10 against …",
+        made,
+    )
 
 
 def gain(rival: str, found: dict[str, Any]) -> str:
