@@ -56,12 +56,12 @@ def price_table() -> str:
     made = list[list[str]]()
     for row in rows_of("price.jsonl"):
         base, *rounds = row["rounds"]
-        took = sum(made["seconds"] for made in rounds)
+        took = sum(one["seconds"] for one in rounds)
         cells = [row["data"].replace("_", " "), row["start"], f"{base['seconds']:.0f}", f"{took:.0f}"]
         cells.append(f"{took / base['seconds']:.2f}")
         for metric in ("ndcg@10", "recall@10"):
             for arm in ("rounds", "control"):
-                cells.append(", ".join(short(made["valid"][metric]) for made in row[arm]) or "–")
+                cells.append(", ".join(short(one["valid"][metric]) for one in row[arm]) or "–")
         made.append(cells)
     return table(
         "data | start | base, s | three rounds, s | of the base's time | NDCG@10 of base and rounds | "
