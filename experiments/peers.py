@@ -81,8 +81,9 @@ class Peers:
         return model
 
     def writer(self, k: int, peers: list[str]) -> SequenceModel:
-        """Who writes round k: the peers of the round before, of all rounds before, or always the bases."""
-        rounds = {"last": (k - 1,), "all": range(k), "bases": (0,)}[self.writers]
+        """Who writes round k: peers of the round before or of all before, the bases, or k of them."""
+        rounds = {"last": (k - 1,), "all": range(k)}.get(self.writers, (0,))
+        peers = peers[:k] if self.writers == "newcomers" else peers
         writers = [self.model(peer, j) for j in rounds for peer in peers]
         return Ensemble(writers).eval() if len(writers) > 1 else writers[0]
 
@@ -181,7 +182,8 @@ def search(given: argparse.Namespace, plan: Peers) -> None:
     """Make what is missing of all rounds of a plan."""
     path = RESULTS / "peers.jsonl"
     for k in range(given.rounds + 1):
-        successors = given.peers if k < given.rounds else given.successors or given.peers
+        all_go_on = given.writers in ("last", "all") and k < given.rounds
+        successors = given.peers if all_go_on else given.successors or given.peers
         for peer in [*successors, "all"]:
             lines = path.read_text().splitlines() if path.exists() else []
             key = {"data": given.log.stem, "plan": given.plan, "round": k, "peer": peer}
@@ -233,13 +235,21 @@ def arguments(about: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("log", type=Path)
     parser.add_argument("--peers", nargs="+", required=True, metavar="BACKBONE.SEED")
-    parser.add_argument("--successors", nargs="+", metavar="BACKBONE.SEED", help="of the last round")
+    parser.add_argument(
+        "--successors",
+        nargs="+",
+        metavar="BACKBONE.SEED",
+        help="of the last round, of all rounds where bases write",
+    )
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--plan", required=True, help="a name for peers and settings together")
     parser.add_argument("--set", nargs="*", default=[], help="settings of `rsir run`")
     parser.add_argument("--shape", nargs="*", default=[], metavar="KEY=VALUE", help="of successors' networks")
     parser.add_argument(
-        "--writers", choices=("last", "all", "bases"), default="last", help="peers of which rounds write"
+        "--writers",
+        choices=("last", "all", "bases", "newcomers"),
+        default="last",
+        help="peers of which rounds write",
     )
     parser.add_argument("--alone", action="store_true", help="each peer writes for itself")
     parser.add_argument(
