@@ -66,6 +66,9 @@ COMMON = (
     "recursion.patience=none",
     "recursion.collapse=none",
     "recursion.bases=1",
+    "recursion.writers=newest",
+    "recursion.newcomers=0",
+    "recursion.synthetic=all",
     "generation.max_rank=10",
 )
 WEAK = (

@@ -20,6 +20,8 @@ import rsir.recursion
 from rsir.config import Config, load_config
 from rsir.data.sequences import Sequences
 from rsir.errors import StoreError
+from rsir.evidence.provenance import prove
+from rsir.models.ensemble import Ensemble
 from rsir.recursion import ADVICE, Ending
 from rsir.run import Run
 from rsir.store import RunStore
@@ -40,6 +42,9 @@ TINY = [
     "training.patience=2",
     "generation.num_rollouts=2",
     "recursion.bases=1",
+    "recursion.writers=newest",
+    "recursion.newcomers=0",
+    "recursion.synthetic=all",
     "recursion.start=warm",
     "generation.max_rank=10",
 ]
@@ -125,6 +130,42 @@ def test_generation_and_acquisition_see_training_data_alone(
         observed = sources.select((sources.round_index == 0).nonzero().squeeze(1))
         assert observed.events.tolists() == train.events.tolists()
         assert int(sources.round_index.max()) == k
+
+
+def writers_of(run: Run, k: int) -> list[list[float]]:
+    """The first weights of each network that wrote round k."""
+    model = run.writer(k - 1)
+    members = model.members if isinstance(model, Ensemble) else [model]
+    return [member.item_vectors()[0].tolist() for member in members]
+
+
+def first_weights(run: Run, arm: str, k: int) -> list[float]:
+    return run.model(k, arm).item_vectors()[0].tolist()
+
+
+def test_a_newcomer_writes_beside_the_bases_and_the_newest_data_is_learnt_from(tmp_path: Path) -> None:
+    ours = ("recursion.writers=bases", "recursion.newcomers=1", "recursion.synthetic=newest")
+    run = rsir.run(None, tmp_path / "run", rounds=2, config=tiny(*ours, "recursion.patience=none"))
+    base, newcomer = first_weights(run, "rounds", 0), first_weights(run, "bases", 1)
+    assert base != newcomer
+    assert writers_of(run, 1) == [base]
+    assert writers_of(run, 2) == [base, newcomer]
+    rounds = [folder.record() for folder in run.store.arms("rounds")]
+    assert [row["sequences"] - rounds[0]["sequences"] for row in rounds] == [
+        0,
+        rounds[1]["admitted"],
+        rounds[2]["admitted"],
+    ]
+    proved = prove(run)
+    assert len(proved.synthetic) == rounds[1]["admitted"] + rounds[2]["admitted"]
+    assert proved.checks["training_data"] == 6, "two bases, two rounds, two controls"
+
+
+def test_in_the_paper_the_newest_model_writes_and_all_rounds_are_learnt_from(finished: Run) -> None:
+    assert writers_of(finished, 2) == [first_weights(finished, "rounds", 1)]
+    rounds = [folder.record() for folder in finished.store.arms("rounds")]
+    assert rounds[2]["sequences"] - rounds[0]["sequences"] == rounds[1]["admitted"] + rounds[2]["admitted"]
+    assert finished.store.arms("bases") == []
 
 
 def test_other_test_targets_change_nothing_but_the_test_figures(finished: Run, tmp_path: Path) -> None:

@@ -45,10 +45,23 @@ class RecursionConfig(Settings):
         description="most updates of a warm-started round, as a share of the base's; none = no limit",
     )
     teachers: tuple[str, ...] = Field(
-        (), description="runs whose chosen models generate, judge and teach; none given: the round before"
+        (), description="runs whose chosen models generate, judge and teach; none given: this run's own"
     )
     bases: int = Field(
         3, ge=1, description="base models of different seeds; the further ones generate and teach beside"
+    )
+    writers: Literal["bases", "newest"] = Field(
+        "bases",
+        description="who generates and judges: all bases in every round, or the model of the round before "
+        "in the first one's place",
+    )
+    newcomers: int = Field(
+        1,
+        ge=0,
+        description="bases of further seeds trained for each round after the first, which then write too",
+    )
+    synthetic: Literal["newest", "all"] = Field(
+        "newest", description="rounds whose admitted sequences a round learns from beside the observed data"
     )
     dropout_share: float = Field(
         0.6,
@@ -76,6 +89,14 @@ class RecursionConfig(Settings):
     collapse: float | None = Field(
         0.2, gt=0, lt=1, description="stop when validation falls this share below the base; none = never"
     )
+
+    def bases_of(self, k: int) -> int:
+        """Bases that write in round k ≥ 1, the first one included.
+
+        >>> [RecursionConfig(bases=3, newcomers=1).bases_of(k) for k in (1, 2, 3)]
+        [3, 4, 5]
+        """
+        return self.bases + self.newcomers * (k - 1)
 
     @field_validator("control", mode="before")
     @classmethod

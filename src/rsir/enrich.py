@@ -11,7 +11,7 @@ from rsir.acquire import acquisition_rule
 from rsir.config import Config
 from rsir.data.interactions import Interactions
 from rsir.data.sequences import OBSERVED, Sequences
-from rsir.data.synthetic import from_frame
+from rsir.data.synthetic import enriched, from_frame
 from rsir.errors import DataError
 from rsir.generate import generate
 from rsir.run import Run
@@ -70,11 +70,11 @@ def enrich(
 
 
 def _with_rounds(run: Run, observed: Sequences, last: int) -> Sequences:
-    """D_k: the observed sequences and what rounds 1 … k admitted."""
-    data = observed
+    """D_k: what the model of round k was trained on."""
+    data, keep = observed, run.config.recursion.synthetic
     for k in range(1, last + 1):
         admitted = from_frame(run.store.arm("rounds", k).frame("synthetic"), run.interactions, data)
-        data = Sequences.concat([data, admitted])
+        data = enriched(observed, data, admitted, keep)
     return data
 
 

@@ -64,11 +64,17 @@ class Lineage:
         return model
 
     def teacher(self, arm: str, k: int) -> SequenceModel:
-        """Who generates, judges and teaches: the round before and the further bases, if no other run does."""
+        """Who generates, judges and teaches in round k: the bases there are by then, if no other run does.
+
+        With `recursion.writers = "newest"` the round before stands in the first one's place.
+        """
         if self._given is not None:
             return self._given
-        others = [self.model("bases", number) for number, _ in enumerate(self._store.arms("bases"), start=1)]
-        return Ensemble([self._before(arm, k), *others]).eval() if others else self._before(arm, k)
+        rules = self._config.recursion
+        first = self.model("rounds", 0) if rules.writers == "bases" else self._before(arm, k)
+        further = min(rules.bases_of(k) - 1, len(self._store.arms("bases")))
+        others = [self.model("bases", number) for number in range(1, further + 1)]
+        return Ensemble([first, *others]).eval() if others else first
 
     def soft_teacher(self, arm: str, k: int, data: Sequences) -> Teacher | None:
         """Who gives soft targets, and what share of them each sequence takes; a control like its round."""

@@ -25,7 +25,7 @@ from rsir.config import Config, ControlArm
 from rsir.data.interactions import Interactions
 from rsir.data.sequences import OBSERVED, Sequences
 from rsir.data.splits import Cases, Split
-from rsir.data.synthetic import from_frame, leakage, sequences_frame, to_frame
+from rsir.data.synthetic import enriched, from_frame, leakage, sequences_frame, to_frame
 from rsir.data.truth import Truth
 from rsir.devices import peak_rss_bytes
 from rsir.errors import ModelError
@@ -84,7 +84,7 @@ def recurse(
         device: where to compute.
         watch: is told of progress.
         truth: what is known of simulated users; then leakage is measured.
-        teacher: generates, judges and gives soft targets in each round; None: the model of the round before.
+        teacher: generates, judges and gives soft targets in each round; None: see `recursion.writers`.
 
     Returns:
         The outcome, as in `result.json` (see docs/formats.md).
@@ -92,17 +92,17 @@ def recurse(
     run = _Recursion(split, interactions, config, store, device, watch or Watch(), truth, teacher)
     data, ending = split.train, Ending.COMPLETED
     run.train("rounds", 0, data)
-    writes_itself = config.recursion.rounds > 0 and teacher is None
-    for number in range(1, config.recursion.bases if writes_itself else 1):
-        run.train("bases", number, data)
-    for k in range(1, config.recursion.rounds + 1):
+    rules = config.recursion
+    for k in range(1, rules.rounds + 1):
+        for number in range(1, rules.bases_of(k) if teacher is None else 1):
+            run.train("bases", number, split.train)
         synthetic = run.enrich(k, data)
         if not len(synthetic):
             ending = Ending.NOTHING_ADMITTED
             break
-        data = Sequences.concat([data, synthetic])
+        data = enriched(split.train, data, synthetic, rules.synthetic)
         updates = run.train("rounds", k, data)["updates"]
-        for arm in config.recursion.control:
+        for arm in rules.control:
             run.train(folder_of(arm), k, run.control_data(arm, k, len(synthetic)), budget=updates)
         if found := run.stop_early(k):
             ending = found
@@ -132,7 +132,7 @@ class _Recursion:
         self.period = period_of(split.train, config.training, config.model.max_length)
 
     def enrich(self, k: int, data: Sequences) -> Sequences:
-        """Generate round k's rollouts from `data` with the model before, judge, and admit."""
+        """Generate round k's rollouts from `data`, judge, and admit."""
         folder = self.store.arm("rounds", k)
         if folder.generation() is None:
             self._generate(k, data, folder)
@@ -228,12 +228,13 @@ class _Recursion:
 
     def control_data(self, arm: ControlArm, k: int, count: int) -> Sequences:
         """What a control arm is trained on in round k, where the round itself admitted `count` sequences."""
-        data = self.split.train
+        train = data = self.split.train
         for j in range(1, k + 1) if arm not in ("updates", "plain") else ():
             folder = self.store.arm(folder_of(arm), j)
             if folder.generation() is None:
                 self._make_control(arm, j, data, count, folder)
-            data = Sequences.concat([data, from_frame(folder.frame("synthetic"), self.interactions, data)])
+            made = from_frame(folder.frame("synthetic"), self.interactions, data)
+            data = enriched(train, data, made, self.config.recursion.synthetic)
         return data
 
     def _make_control(self, arm: ControlArm, k: int, data: Sequences, count: int, folder: ArmFolder) -> None:

@@ -64,7 +64,9 @@ def test_an_honest_run_passes(made: Path) -> None:
     assert found["leak"] is False
     sizes = [len(pl.read_parquet(made / f"rounds/{k}/synthetic.parquet")) for k in (1, 2)]
     assert found["checks"]["sequences"] == sum(sizes)
-    assert found["checks"]["training_data"] == 7, "three bases, two rounds, two controls"
+    assert found["checks"]["training_data"] == 8, (
+        "three bases, one more for round 2, two rounds, two controls"
+    )
     assert found["test"]["ordered"] is True
     chosen = Run.open(made).chosen_round()
     assert set(found["test"]["read"]) == {

@@ -148,7 +148,7 @@ def test_unverified_rollouts_had_no_check(made: Path) -> None:
 
 
 def test_the_audit_knows_the_controls(made: Path, tmp_path: Path) -> None:
-    assert audit(Run.open(made), permutations=9)["checks"]["training_data"] == 13
+    assert audit(Run.open(made), permutations=9)["checks"]["training_data"] == 14  # four bases and ten
     folder = tmp_path / "run"
     shutil.copytree(made, folder)
     path = folder / "controls/duplicates/2/synthetic.parquet"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import polars as pl
 import torch
 from torch import Tensor
@@ -73,6 +75,20 @@ def from_frame(frame: pl.DataFrame, log: Interactions, data: Sequences) -> Seque
         round_index=torch.from_numpy(frame["round"].to_numpy().copy()),
         source=torch.from_numpy(frame["source"].to_numpy().copy()),
     )
+
+
+def enriched(
+    observed: Sequences, before: Sequences, made: Sequences, keep: Literal["newest", "all"]
+) -> Sequences:
+    """D_k: the observed data and the synthetic sequences of the newest round, or of all rounds.
+
+    Args:
+        observed: D_0.
+        before: D_{k−1}.
+        made: what round k admitted; its sources are rows of D_{k−1}, observed ones the same in all.
+        keep: `recursion.synthetic`.
+    """
+    return Sequences.concat([before if keep == "all" else observed, made])
 
 
 def leakage(truth: Truth, log: Interactions, synthetic: Sequences, observed: Sequences) -> dict[str, float]:

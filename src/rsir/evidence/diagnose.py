@@ -10,7 +10,7 @@ import torch
 
 from rsir.data.sequences import OBSERVED, Sequences
 from rsir.data.splits import Split
-from rsir.data.synthetic import from_frame, leakage
+from rsir.data.synthetic import enriched, from_frame, leakage
 from rsir.data.truth import Truth
 from rsir.evidence import diagnostics as d
 from rsir.evidence.breakdown import breakdown_point, contraction, true_error
@@ -72,10 +72,11 @@ def diagnose(run: Run, *, effort: Effort = Effort(), device: torch.device | str 
 
 def _unions(run: Run, train: Sequences) -> list[Sequences]:
     """D_0, D_1, … of the finished rounds."""
-    unions = [train]
+    unions, keep = [train], run.config.recursion.synthetic
     for k in range(1, len(run.store.arms("rounds"))):
         frame = run.store.arm("rounds", k).frame("synthetic")
-        unions.append(Sequences.concat([unions[-1], from_frame(frame, run.interactions, unions[-1])]))
+        made = from_frame(frame, run.interactions, unions[-1])
+        unions.append(enriched(train, unions[-1], made, keep))
     return unions
 
 

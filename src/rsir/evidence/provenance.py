@@ -14,7 +14,7 @@ import polars as pl
 import torch
 
 from rsir.data.sequences import Sequences
-from rsir.data.synthetic import from_frame
+from rsir.data.synthetic import enriched, from_frame
 from rsir.errors import DataError
 from rsir.evidence.controls import folder_of
 from rsir.evidence.fingerprint import data_fingerprint
@@ -44,7 +44,8 @@ def prove(run: Run) -> Provenance:
     train = run.split().train
     if run.interactions.fingerprint != run.store.data_facts["fingerprint"]:
         raise DataError(_failed(run, "data", "the log kept there is not the one the run was made from"))
-    data, checks = train, {"sequences": 0, "generated_items": 0, "training_data": 0}
+    data, made, checks = train, list[Sequences](), {"sequences": 0, "generated_items": 0, "training_data": 0}
+    keep = run.config.recursion.synthetic
     for folder in (run.store.arm("rounds", 0), *run.store.arms("bases")):
         checks["training_data"] += _same_data(run, folder, train) if folder.done else 0
     for k in _generated(run):
@@ -53,24 +54,24 @@ def prove(run: Run) -> Provenance:
         _refuse_strangers(run, k, synthetic, frame, data)
         checks["sequences"] += len(synthetic)
         checks["generated_items"] += synthetic.num_events - len(synthetic)
-        data = Sequences.concat([data, synthetic])
+        made.append(synthetic)
+        data = enriched(train, data, synthetic, keep)
         for arm, expected in (("rounds", data), ("control", train), (folder_of("plain"), train)):
             if run.store.arm(arm, k).done:
                 checks["training_data"] += _same_data(run, run.store.arm(arm, k), expected)
     for arm in run.store.control_arms():
         checks["training_data"] += _prove_control(run, arm, train)
-    rows = torch.arange(len(train), len(data))
-    return Provenance(data.select(rows), checks)
+    return Provenance(Sequences.concat([train.select(torch.arange(0)), *made]), checks)
 
 
-def _prove_control(run: Run, arm: str, data: Sequences) -> int:
+def _prove_control(run: Run, arm: str, train: Sequences) -> int:
     """A further control's data: the training split, and sequences whose users are their sources'."""
-    models, k = 0, 1
+    data, models, k = train, 0, 1
     while (folder := run.store.arm(arm, k)).generation() is not None:
         frame = folder.frame("synthetic")
         made = from_frame(frame, run.interactions, data)
         _refuse_strangers(run, k, made, frame, data, arm)
-        data, k = Sequences.concat([data, made]), k + 1
+        data, k = enriched(train, data, made, run.config.recursion.synthetic), k + 1
         models += _same_data(run, folder, data) if folder.done else 0
     return models
 

@@ -42,7 +42,8 @@ def outcome_section(view: View) -> Section | None:
     columns = ("split", "model", *map(label, metrics))
     note = "Coverage is the share of the catalogue recommended to at least one user."
     if view.bases:
-        note += f" The base and {len(view.bases)} of other seeds write and judge the rollouts together."
+        further = min(view.config.recursion.bases_of(max(k, 1)) - 1, len(view.bases))
+        note += f" The base and {further} of other seeds wrote and judged the rollouts together."
     if k and not view.rounds[k].test:
         note += f" The test split was not read for round {k} or its control."
     table = Table(columns, tuple(cells), wide=frozenset({0, 1}), strong=strong)
