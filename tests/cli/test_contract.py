@@ -170,7 +170,7 @@ def test_evaluate(call: Callable[..., Outcome], finished: Path) -> None:
     found = json.loads(call("evaluate", finished, "--json", "--quiet").out)
     assert found["round"] == summary["chosen_round"]
     assert found["metrics"] == pytest.approx(summary["rounds"][found["round"]]["test"])
-    assert found["yardsticks"].keys() == {"most_popular", "item_knn"}
+    assert found["yardsticks"].keys() == {"most_popular", "recent_popular", "item_knn"}
     for name in ("by_history_length", "by_target_count"):
         assert sum(bucket["cases"] for bucket in found[name]) == found["counts"]["cases"]
         mean = sum(b["cases"] * b["ndcg@10"] for b in found[name]) / found["counts"]["cases"]
