@@ -137,6 +137,12 @@ def test_resume_of_a_finished_run_prints_it_again(call: Callable[..., Outcome], 
     assert json.loads(outcome.out) == rsir.Run.open(finished).summary()
 
 
+def test_the_table_for_people_has_every_model(call: Callable[..., Outcome], finished: Path) -> None:
+    lines = call("run", "--resume", "--out", finished).out.splitlines()
+    for name in ("base", "round 1", "further base 1", "further base 2", "control 1"):
+        assert any(line.startswith(f"{name} ") for line in lines), name
+
+
 def test_quiet_says_nothing(call: Callable[..., Outcome], tmp_path: Path) -> None:
     outcome = call("run", "--out", tmp_path / "a", "--rounds", "0", "--quiet", "--json", *TINY_FLAGS)
     assert outcome.err == ""
