@@ -81,15 +81,23 @@ class Peers:
         return model
 
     def writer(self, k: int, peers: list[str]) -> SequenceModel:
-        """Who writes round k: peers of the round before or of all before, the bases, or k of them."""
+        """The given peers as one: as they were after the round before, after all before, or their bases."""
         rounds = {"last": (k - 1,), "all": range(k)}.get(self.writers, (0,))
-        peers = peers[:k] if self.writers == "newcomers" else peers
         writers = [self.model(peer, j) for j in rounds for peer in peers]
         return Ensemble(writers).eval() if len(writers) > 1 else writers[0]
 
+    def writers_for(self, peer: str, k: int) -> list[str]:
+        """Who writes for a peer in round k: itself, itself and as many more as rounds before, or all."""
+        if self.alone:
+            return [peer]
+        mine = self.names.index(peer) if self.writers == "newcomers" else 0
+        in_turn = self.names[mine:] + self.names[:mine]
+        return in_turn[:k] if self.writers == "newcomers" else in_turn
+
     def synthetic(self, k: int, peer: str) -> Sequences:
         """What round k adds for a peer, made once; the same for all unless each writes alone."""
-        name = f"{peer}.synthetic.safetensors" if self.alone else "synthetic.safetensors"
+        own = self.alone or self.writers == "newcomers"
+        name = f"{peer}.synthetic.safetensors" if own else "synthetic.safetensors"
         path = self.folder / f"{k}" / name
         if not path.exists():
             made = self.write(k, peer)
@@ -104,7 +112,7 @@ class Peers:
 
     def write(self, k: int, peer: str) -> Sequences:
         """The admitted rollouts of round k."""
-        peers = [peer] if self.alone else self.names
+        peers = self.writers_for(peer, k)
         keys = {"seed": int(peers[0].partition(".")[2]), "round_index": k}
         writer, train = self.writer(k, peers), self.split.train
         rollouts = generate(writer, train, self.config.generation, **keys)
@@ -249,7 +257,7 @@ def arguments(about: str | None) -> argparse.ArgumentParser:
         "--writers",
         choices=("last", "all", "bases", "newcomers"),
         default="last",
-        help="peers of which rounds write",
+        help="peers of which rounds write; newcomers: a base more in each",
     )
     parser.add_argument("--alone", action="store_true", help="each peer writes for itself")
     parser.add_argument(

@@ -11,7 +11,7 @@ from rsir.errors import ConfigError, DataError
 from rsir.evaluate import BUCKETS, EvaluationConfig, Progress, by_bucket, evaluate
 from rsir.models.base import Recommender
 from rsir.models.item_knn import ItemKNN
-from rsir.models.popular import MostPopular
+from rsir.models.popular import popular_yardsticks
 from rsir.run import Run
 
 Part = Literal["valid", "test"]
@@ -38,7 +38,8 @@ def assess(
 
     Returns:
         `run`, `round`, `split`, `seen`, `metrics`, `warm_metrics`, `ceiling`, `counts`, `by_history_length`,
-        `by_target_count` (lists of buckets) and `yardsticks` (metrics of most_popular and item_knn).
+        `by_target_count` (lists of buckets) and `yardsticks` (metrics of most_popular, item_knn, and, where
+        the log has times, recent_popular).
 
     Raises:
         ConfigError: for an unknown part.
@@ -50,7 +51,7 @@ def assess(
     counts = train.item_counts()
     model = run.model(k).to(device)
     found = evaluate(model, cases, counts, config, device=device, progress=progress)
-    rivals: dict[str, Recommender] = {"most_popular": MostPopular(train), "item_knn": ItemKNN(train)}
+    rivals: dict[str, Recommender] = {**popular_yardsticks(train), "item_knn": ItemKNN(train)}
     frame = found.per_user_frame()
     return {
         "run": str(run.folder),

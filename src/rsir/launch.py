@@ -109,8 +109,14 @@ def refuse_untrainable(cut: Split, config: Config) -> None:
     Raises:
         DataError: if no training sequence has two events.
         ConfigError: if the acquisition rule and its cap do not fit, or it needs dropout that the model lacks,
-            or the model is to read times that the log does not have.
+            or the model is to read times that the log does not have, or a sampled loss soft targets.
     """
+    rules, loss = config.recursion, config.training.loss
+    if rules.rounds and (rules.soft_observed or rules.soft_synthetic) and loss != "softmax":
+        raise ConfigError(
+            f"training.loss is {loss!r}; recursion.soft_observed and soft_synthetic need 'softmax': "
+            "set it, or both to 0"
+        )
     if getattr(config.model, "time_bias", False) is True and cut.train.events.time is None:
         raise ConfigError(
             "model.time_bias = true needs times, the log has none: name --time-column, or leave it at auto"

@@ -135,6 +135,12 @@ def test_resume_of_a_finished_run_prints_it_again(call: Callable[..., Outcome], 
     assert json.loads(outcome.out) == rsir.Run.open(finished).summary()
 
 
+def test_the_table_for_people_has_every_model(call: Callable[..., Outcome], finished: Path) -> None:
+    lines = call("run", "--resume", "--out", finished).out.splitlines()
+    for name in ("base", "round 1", "further base 1", "further base 2", "control 1"):
+        assert any(line.startswith(f"{name} ") for line in lines), name
+
+
 def test_quiet_says_nothing(call: Callable[..., Outcome], tmp_path: Path) -> None:
     outcome = call("run", "--out", tmp_path / "a", "--rounds", "0", "--quiet", "--json", *TINY_FLAGS)
     assert outcome.err == ""
@@ -168,7 +174,7 @@ def test_evaluate(call: Callable[..., Outcome], finished: Path) -> None:
     found = json.loads(call("evaluate", finished, "--json", "--quiet").out)
     assert found["round"] == summary["chosen_round"]
     assert found["metrics"] == pytest.approx(summary["rounds"][found["round"]]["test"])
-    assert found["yardsticks"].keys() == {"most_popular", "item_knn"}
+    assert found["yardsticks"].keys() == {"most_popular", "recent_popular", "item_knn"}
     for name in ("by_history_length", "by_target_count"):
         assert sum(bucket["cases"] for bucket in found[name]) == found["counts"]["cases"]
         mean = sum(b["cases"] * b["ndcg@10"] for b in found[name]) / found["counts"]["cases"]

@@ -87,6 +87,10 @@ SETTINGS = {
     "no integer holds it": ("--set model.dim=1000000000000000000000", "no computation holds"),
     "no float holds it": ("--set recursion.synthetic_weight=1e300", "no computation holds"),
     "divergence": ("--set training.learning_rate=1e30", "lower training.learning_rate"),
+    "soft targets of a sampled loss": (
+        "--set training.loss=bce --set recursion.soft_synthetic=.5",
+        "soft_synthetic need 'softmax'",
+    ),
     "unknown choice": ("--set training.loss=hinge", "training.loss = 'hinge'"),
     "cap without rule": ("--set acquisition.cap=2", "cap"),
     "rule without cap": ("--set acquisition.rule=cap_per_source", "cap"),

@@ -125,6 +125,16 @@ def test_one_phase_alone(call: Callable[..., Outcome], tmp_path: Path) -> None:
     assert result["base"]["best"]["params"]["model.dim"] == 8  # the first trial: the settings as given
 
 
+def test_values_that_do_not_go_together_fail_one_trial(call: Callable[..., Outcome], tmp_path: Path) -> None:
+    """Each number of heads is possible, but not each divides each width."""
+    found = tune(call, tmp_path / "a", "--for", "base", "--search", "model.num_heads=1..8", "--trials", "5")
+    rows = trials(tmp_path / "a")
+    wrong = [row for row in rows if row["params"]["model.dim"] % row["params"]["model.num_heads"]]
+    assert found["base"]["trials"]["failed"] == len(wrong) > 0
+    assert all(row["state"] == "failed" and "num_heads" in row["reason"] for row in wrong)
+    assert found["base"]["best"]["number"] not in [row["number"] for row in wrong]
+
+
 @pytest.mark.parametrize(
     ("words", "what"),
     [

@@ -68,6 +68,9 @@ FILES = {
     "lonely.txt": (b"1 2 3\n4\n", {}, "the line of user '4' has no item"),
     "table.txt": (b"user_id\titem_id\n1\t2\n", {}, "like a table with a header"),
     "events.txt": (b"1 2 5\n1 3 6\n", {}, "user '1' has several lines"),
+    "columns.txt": (b"1 2 3\n4 5 6\n", {"user_column": "x"}, "data.user_column means nothing here"),
+    "separated.txt": (b"1 2 3\n4 5 6\n", {"separator": ","}, "data.separator means nothing here"),
+    "headless.jsonl": (b'{"user":1,"item":2}\n', {"has_header": False}, "the log is read as jsonl"),
     "k_core.csv": (HEAD + b"1,2,3\n2,3,4\n", {"min_user_events": 2}, "nothing is left"),
 }
 

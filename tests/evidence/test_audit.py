@@ -169,6 +169,14 @@ def test_a_model_read_on_test_before_its_time(run: Path) -> None:
         audit(Run.open(run))
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_further_base_is_never_read_on_test(run: Path, number: int) -> None:
+    """Not even the one whose number is that of the chosen round."""
+    shutil.copy(run / "rounds/0/test.json", run / f"bases/{number}/test.json")
+    with pytest.raises(DataError, match=f"failed at bases/{number}: the test split was read for it"):
+        audit(Run.open(run), permutations=9)
+
+
 def test_training_after_the_test_split_was_read(run: Path) -> None:
     path = run / "log.jsonl"
     lines = path.read_text().splitlines(keepends=True)

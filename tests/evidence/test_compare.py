@@ -12,6 +12,7 @@ import pytest
 
 import rsir
 from rsir.cli import main
+from rsir.config import to_toml
 from rsir.data.simulate import SimulationConfig, simulate
 from rsir.errors import ConfigError, DataError, StoreError
 from rsir.evidence.arms import sort_into_arms
@@ -251,6 +252,22 @@ def test_three_arms_on_one_page(runs: Path) -> None:
     ids = re.findall(r'\bid="([^"]+)"', page.read_text())
     assert len(ids) == len(set(ids)) > 20
     assert page.read_text().count("Where differences fall: two-") == 4, "headings and links"
+
+
+def test_one_backbone_has_settings_that_another_lacks(runs: Path) -> None:
+    path = runs / "two-3" / "config.toml"
+    path.write_text(to_toml(rsir.load_config(path, ["model.name=gru4rec"])))
+    folders = [runs / "one-3", runs / "two-3"]
+    for folder in folders:
+        set_chosen(folder, 0)
+    for pair in (folders, folders[::-1]):
+        told = compare_runs(pair, sampling=QUICK)["arms"][1]["settings"]
+        own, foreign = ("hidden_factor", "num_heads") if pair is folders else ("num_heads", "hidden_factor")
+        assert told["model.name"] == ("gru4rec" if pair is folders else "sasrec")
+        assert f"model.{own}" in told
+        assert f"model.{foreign}" not in told
+    with pytest.raises(ConfigError, match=r"model\.name is 'sasrec' in one-3 and 'gru4rec' in two-3"):
+        compare_runs(folders, within=True, sampling=QUICK)
 
 
 def keys(value: Any) -> set[str]:

@@ -7,11 +7,11 @@ import torch
 
 from rsir.data.sequences import Sequences
 from rsir.data.splits import Cases
-from rsir.errors import ConfigError
+from rsir.errors import ConfigError, DataError
 from rsir.evaluate import ranks
 from rsir.models.base import Recommender
 from rsir.models.item_knn import ItemKNN
-from rsir.models.popular import MostPopular
+from rsir.models.popular import MostPopular, RecentPopular, popular_yardsticks
 from rsir.ragged import Ragged
 from rsir.rng import hash_tensor
 
@@ -33,6 +33,28 @@ def test_popularity_orders_by_count_then_index_without_ties() -> None:
     assert scores[0].argsort(descending=True).tolist() == [3, 1, 0, 2, 4]
     assert scores[0].unique().numel() == 5
     assert torch.equal(scores[0], scores[1])
+
+
+def _timed(rows: list[list[int]], times: list[float], num_items: int) -> Sequences:
+    events = Ragged.from_lists(rows).with_time(torch.tensor(times).double())
+    return Sequences.observed(events, num_items)
+
+
+def test_recent_popularity_counts_the_newest_events_of_all_users() -> None:
+    """Item 3 leads over all time, item 1 among the four newest events; equals go by the count of all."""
+    train = _timed([[3, 3, 1, 0], [3, 2], [3, 1, 2]], [1, 2, 8, 3, 4, 9, 5, 7, 6], 5)
+    of_late = RecentPopular(train, share=4 / 9).score(train.events)[0]
+    assert of_late.argsort(descending=True).tolist() == [1, 2, 3, 0, 4]
+    of_all = RecentPopular(train, share=1).score(train.events)
+    assert torch.equal(of_all, MostPopular(train).score(train.events))
+
+
+def test_without_times_nothing_is_recent() -> None:
+    untimed = _train([[0, 1]], 2)
+    assert popular_yardsticks(untimed).keys() == {"most_popular"}
+    assert popular_yardsticks(_timed([[0, 1]], [1, 2], 2)).keys() == {"most_popular", "recent_popular"}
+    with pytest.raises(DataError, match="needs times"):
+        RecentPopular(untimed)
 
 
 def _slow_scores(rows: list[list[int]], num_items: int, history: list[int], decay: float) -> list[float]:

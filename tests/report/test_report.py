@@ -110,6 +110,7 @@ def test_further_bases_are_shown(finished: Path) -> None:
     for number in (1, 2, 3):
         record = json.loads((finished / "bases" / str(number) / "round.json").read_text())
         assert f"| validation | further base {number} | {record['valid']['ndcg@10']:.4f} |" in markdown
+        assert f"| further base {number}: train | " in markdown
     assert re.search(r"The base and [23] of other seeds wrote", markdown)
 
 

@@ -149,7 +149,8 @@ def print_summary(done: Run, report: Path) -> None:
 
 
 def _rows(summary: dict[str, Any], names: list[str]) -> Iterator[list[object]]:
-    arms = {"round": summary["rounds"], "control": summary["control"], **summary["controls"]}
+    arms = {"round": summary["rounds"], "further base": summary["bases"], "control": summary["control"]}
+    arms |= summary["controls"]
     for arm, found in arms.items():
         for row in found:
             k = row["round"]

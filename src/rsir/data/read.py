@@ -59,6 +59,7 @@ def read_log(path: str | Path, config: ReadConfig = ReadConfig()) -> Interaction
     """
     path = Path(path)
     form = config.format or format_of(path)
+    _refuse_idle(config, form)
     with clear_errors(path, form):
         lazy = scan(path, form, config.has_header, config.separator)
         if form == "lines":
@@ -110,6 +111,20 @@ def from_sequences(
     frame = pl.DataFrame({"user_id": users, "item_id": rows})
     told = config.model_copy(update={"user_column": "user_id", "item_column": "item_id"})
     return from_frame(frame.filter(pl.col("item_id").list.len() > 0).explode("item_id"), told)
+
+
+def _refuse_idle(config: ReadConfig, form: Format) -> None:
+    """Fail where a setting says something about a form that the format does not have."""
+    table, lines = form in ("csv", "tsv", "inter"), form == "lines"
+    columns = ("user_column", "item_column", "time_column") if lines else ()
+    names = [name for name in columns if getattr(config, name)]
+    names += [] if table or config.has_header else ["has_header"]
+    names += [] if table or config.separator is None else ["separator"]
+    if names:
+        what = "one line a user, without columns" if lines else f"read as {form}"
+        raise DataError(
+            f"data.{names[0]} means nothing here, the log is {what}: leave it out, or give --format"
+        )
 
 
 def _columns(lazy: pl.LazyFrame, config: ReadConfig, by_place: bool) -> Columns:

@@ -149,9 +149,10 @@ def _short(value: object) -> str:
 
 
 def differing_settings(one: Arm, other: Arm) -> dict[str, list[Any]]:
-    """Settings in which two arms differ, by name: the two values."""
+    """Settings in which two arms differ, by name: the two values; None where a backbone has none."""
     mine, theirs = one.settings(), other.settings()
-    return {name: [mine[name], theirs[name]] for name in mine if mine[name] != theirs[name]}
+    pairs = {name: [mine.get(name), theirs.get(name)] for name in [*mine, *theirs]}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def refuse_unpaired(reference: Arm, other: Arm) -> None:

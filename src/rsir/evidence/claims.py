@@ -32,12 +32,13 @@ def about(arm: Arm, reference: Arm, which: str, part: Part, monitor: str) -> Rec
     sides = {"base": side_of(arm, "base", part), "round": side_of(arm, which, part)}
     if any(sides["round"].rounds):
         sides |= {of: side_of(arm, which, part, of=of) for of in controls_of(arm, which, part)}
+    settings, differ = arm.settings(), differing_settings(reference, arm)
     return {
         "name": arm.name,
         "runs": [str(run.folder) for run in arm.runs],
         "seeds": list(arm.seeds),
         "rounds": list(sides["round"].rounds),
-        "settings": {name: values[1] for name, values in differing_settings(reference, arm).items()},
+        "settings": {name: settings[name] for name in differ if name in settings},
         "figures": {
             of.removeprefix("controls/"): {name: side.mean(name) for name in names}
             for of, side in sides.items()

@@ -40,15 +40,19 @@ def check_seal(run: Run) -> dict[str, Any]:
 
 def _test_files(run: Run) -> Iterator[Path]:
     """Figures on the test split, whoever's they are."""
-    for arm in ("rounds", "control", "controls"):
+    for arm in ("rounds", "bases", "control", "controls"):
         yield from (
             path for path in (run.folder / arm).rglob("test.*") if path.suffix in (".json", ".parquet")
         )
 
 
 def _allowed(name: str, chosen: int | None) -> bool:
-    """The base, and whatever belongs to the chosen round; while none is chosen yet, the base alone."""
-    return name == "rounds/0" or (chosen is not None and name.rsplit("/", 1)[1] == str(chosen))
+    """The base, and whatever belongs to the chosen round; while none is chosen yet, the base alone.
+
+    Further bases belong to no round: the number in their name is their own.
+    """
+    arm, number = name.rsplit("/", 1)
+    return name == "rounds/0" or (chosen is not None and arm != "bases" and number == str(chosen))
 
 
 def _ordered(run: Run) -> bool | None:

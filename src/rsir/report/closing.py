@@ -108,6 +108,8 @@ def cost_section(view: View) -> Section:
         if generation:
             rows.append((f"round {arm.index}: generate", duration(generation["seconds"]), NONE, NONE))
         rows.append(_cost(f"round {arm.index}: train" if arm.index else "base: train", arm))
+        if not arm.index:
+            rows += [_cost(f"further base {other.index}: train", other) for other in view.bases]
         if arm.index in view.control:
             rows.append(_cost(f"control {arm.index}: train", view.control[arm.index]))
         rows += [

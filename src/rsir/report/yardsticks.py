@@ -5,7 +5,7 @@ from __future__ import annotations
 from rsir.evaluate import evaluate
 from rsir.models.base import Recommender
 from rsir.models.item_knn import ItemKNN
-from rsir.models.popular import MostPopular
+from rsir.models.popular import popular_yardsticks
 from rsir.report.blocks import Section, Table, Text
 from rsir.report.numbers import figure
 from rsir.report.verdict import label
@@ -23,13 +23,15 @@ def yardstick_section(view: View) -> Section | None:
     rows = [*_simple(view), *_ours(view), *_ideal(view)]
     table = Table(("recommender", label(view.ndcg), label(view.recall)), tuple(rows))
     text = "The same test cases and protocol for all."
+    if _quick(view) and view.split.train.events.time is not None:
+        text += " Recent popular counts the newest fifth of the training events."
     if view.truth is not None and view.config.split.kind == "leave_one_out":
         text += (
             " The oracle knows the true law of the next item, tastes and session included, which a "
             "recommender has to infer: no one can do better on average."
         )
     if not _quick(view):
-        text += " Most popular and item-kNN are left out: the log is too large to score them on the side."
+        text += " Popular items and item-kNN are left out: the log is too large to score them on the side."
     return Section("Yardsticks", (table, Text(text, quiet=True)))
 
 
@@ -44,10 +46,8 @@ def _simple(view: View) -> list[tuple[str, str, str]]:
     if not _quick(view):
         return []
     cut, config = view.split, view.config.evaluation
-    models: dict[str, Recommender] = {
-        "most popular": MostPopular(cut.train),
-        "item-kNN": ItemKNN(cut.train),
-    }
+    popular = {name.replace("_", " "): model for name, model in popular_yardsticks(cut.train).items()}
+    models: dict[str, Recommender] = {**popular, "item-kNN": ItemKNN(cut.train)}
     counts, rows = cut.train.item_counts(), []
     for name, model in models.items():
         metrics = evaluate(model, cut.test, counts, config, with_lists=False).metrics

@@ -124,6 +124,10 @@ def _folder(folder: Path, facts: dict[str, Any]) -> Path:
     return folder
 
 
+class _ImpossibleError(Exception):
+    """Values drawn for a trial do not go together."""
+
+
 class _Search:
     """One search over its folder. Nothing outlives a trial but its record."""
 
@@ -178,24 +182,34 @@ class _Search:
         return limit is not None and sum(record["seconds"] for record in records) >= limit
 
     def _trial(self, phase: Phase, trial: Any, number: int) -> Record:
-        """Make one trial; one that diverges has failed, one below the median is left off."""
+        """Make one trial; one that diverges or cannot be has failed, one below the median is left off."""
         started = time.perf_counter()
-        config = resolved(with_values(self.config, trial.params), self.device, self.log)
         record: Record = {"phase": phase, "number": number, "params": trial.params, "looks": []}
         self.watch.stage("train", f"{phase} trial {number}", 0)
         worth = self._base if phase == "base" else self._recursion
         try:
+            config = self._drawn(trial.params)
             record |= {"state": "completed", "value": worth(config, trial, record)}
         except library().TrialPruned:
             record |= {"state": "pruned", "value": max(record["looks"])}
-        except ModelError as error:
+        except (ModelError, _ImpossibleError) as error:
             record |= {"state": "failed", "value": None, "reason": str(error)}
         record["seconds"] = round(time.perf_counter() - started, 3)
         shown = "–" if record["value"] is None else f"{record['value']:.4f}"
+        why = f" ({record['reason']})" if "reason" in record else ""
         self.watch.note(
-            f"{phase} trial {number}: {record['state']}, {config.monitor} {shown}, {trial.params}"
+            f"{phase} trial {number}: {record['state']}{why}, {self.config.monitor} {shown}, {trial.params}"
         )
         return record
+
+    def _drawn(self, values: Mapping[str, Any]) -> Config:
+        """The configuration of a trial: each value is possible, but they may not go together."""
+        try:
+            config = resolved(with_values(self.config, values), self.device, self.log)
+            refuse_untrainable(self.cut, config)
+        except ConfigError as error:
+            raise _ImpossibleError(str(error)) from None
+        return config
 
     def _base(self, config: Config, trial: Any, record: Record) -> float:
         """The base as `rsir run` trains it, given up where other trials were better by then."""
