@@ -20,7 +20,14 @@ from figures import HERE, interval, rows_of, short, table
 
 DOCUMENTS = tuple(
     HERE.parent / name
-    for name in ("docs/base.md", "docs/models.md", "docs/what-pays.md", "docs/benchmarks.md", "README.md")
+    for name in (
+        "docs/base.md",
+        "docs/models.md",
+        "docs/what-pays.md",
+        "docs/benchmarks.md",
+        "docs/reproduction.md",
+        "README.md",
+    )
 )
 
 
@@ -34,6 +41,8 @@ def main() -> None:
         "default": peers.default_table(),
         "default holm": peers.default_holm_line(),
         "peers": peers.peers_table(),
+        "newcomers": peers.newcomers_table(),
+        "weak": peers.weak_table(),
         "several": successors.several_table(),
         "holm": successors.holm_line(),
         "rollouts": successors.rollouts_table(),

@@ -21,6 +21,26 @@ PLANS = {
     "own-writes-1": "its own base alone writes (base 1)",
     "other-writes": "one other base writes (1 for 0)",
     "other-writes-1": "one other base writes (2 for 1)",
+    "two-others": "two other bases write (1 and 2 for 0)",
+    "two-others-1": "two other bases write (0 and 2 for 1)",
+    "two-others-2": "two other bases write (0 and 1 for 2)",
+    "five": "five bases write",
+    "newcomers": "a base more writes in each round, the newest data alone",
+    "bases-write": "the default; then the bases write anew, the newest data alone",
+    "bases-write-add": "the default; then the bases write anew, data adds up",
+    "chain": "cold, one base; then its successors of all rounds write, the newest data alone",
+    "chain-dropout.5": "the same, dropout .5",
+    "weight.5": "the default with λ .5",
+    "way: random half": "the default, a random half of the rollouts",
+    "way: half unknown": "the half that the writers know best beside the base itself",
+    "way: half hard": "the half that the writers find least likely",
+    "way: half real": "the half that a discriminator takes for real",
+    "way: refused": "the default, and a preference for own items over refused ones",
+    "way: observed last": "the default, the last third of updates on observed data at 3e-4",
+    "way: inserted": "no rollouts; observed sequences with items between",
+    "way: rollouts and inserted": "the default's rollouts and those",
+    "way: earlier": "no rollouts; short histories with three earlier items",
+    "way: rollouts and earlier": "the default's rollouts and those",
     "gru-writes": "a GRU4Rec writes",
     "hstu-writes": "an HSTU writes",
     "narrow-writes": "a base of width 16 writes",
@@ -39,7 +59,13 @@ PLANS = {
 """The plans of peers.py that are shown, and what they are."""
 
 
-AFTER = {"warm-all": "observed-warm", "warm-dropout.3": "observed-warm", "slow": "observed-slow"}
+AFTER = {
+    "warm-all": "observed-warm",
+    "warm-dropout.3": "observed-warm",
+    "slow": "observed-slow",
+    "bases-write": "observed-warm",
+    "bases-write-add": "observed-warm",
+}
 """Plans whose first round is another's, and the controls of their second."""
 
 
@@ -100,3 +126,37 @@ def peers_table() -> str:
 def control_of(plan: str) -> str:
     """The plan that is a plan's control: as many updates on observed data alone, at its own best dropout."""
     return AFTER.get(plan, "observed-warm" if plan == "warm" else "observed")
+
+
+def newcomers_table() -> str:
+    """Test figures of rounds in each of which a base more writes, beside the control's same round."""
+    rows = [row for row in rows_of("peers_test.jsonl") if row["plan"] == "newcomers"]
+    made = list[list[str]]()
+    for row in sorted(rows, key=lambda row: (row["data"], row["round"])):
+        cells = [row["data"].replace("_", " "), str(row["round"]), str(len(row["seeds"]))]
+        for metric in ("ndcg@10", "recall@10"):
+            cells += [short(row[metric]["mean_b"]), interval(row[metric])]
+        made.append(cells)
+    return table("data | round | seeds | NDCG@10 | over its control | Recall@10 | over its control", made)
+
+
+WEAK = {
+    "weak-all": "retain-all",
+    "weak-cap3": "three a source, at random",
+    "weak-da": "DA-RSIR",
+    "weak-observed": "observed data alone",
+}
+"""Plans of peers.py on the paper's base."""
+
+
+def weak_table() -> str:
+    """Test figures of acquisition rules on the paper's base, each against another."""
+    made = list[list[str]]()
+    for row in rows_of("peers_test.jsonl"):
+        if row["plan"] not in WEAK:
+            continue
+        cells = [WEAK[row["plan"]], WEAK[row["against"]], str(len(row["seeds"]))]
+        for metric in ("ndcg@10", "recall@10"):
+            cells += [short(row[metric]["mean_b"]), interval(row[metric])]
+        made.append(cells)
+    return table("rule | against | seeds | NDCG@10 | over the other | Recall@10 | over the other", made)
