@@ -294,8 +294,7 @@ class _Walk:
             return front, pairs
         left = left_Q[pairs.of_rollout]
         self.run.stop[front.rollout[~left]] = StopReason.EXHAUSTED
-        front = front.keep(left)
-        return front, Pairs.of(front, self.run.source[front.rollout], self.run.own)
+        return front.keep(left), pairs.with_items()
 
     def _ask(self, front: Front, pairs: Pairs) -> Answers:
         """One scoring for each distinct prefix answers the rank test and both choices."""
