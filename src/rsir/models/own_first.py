@@ -48,6 +48,8 @@ def outdone(state_D, vectors_VD, met, kept, scores, count, hopes, k):  # type: i
         return False
     above = 0
     for n in range(count):
+        if above == k:
+            break
         if scores[n] >= promising:
             above += fast(state_D, vectors_VD, met[kept[n]]) > score
-    return above >= k
+    return above == k
