@@ -30,6 +30,7 @@ from rsir.explore import BoundedExploration, Candidates
 from rsir.fidelity import RankFidelity
 from rsir.models.base import Recommender, SequenceModel
 from rsir.models.scorers import Answers, Past, PrefixScorer, Remembered, scorer_for
+from rsir.models.sought import Sought
 from rsir.models.topk import order
 from rsir.models.workers import side_by_side, undivided
 from rsir.ragged import Ragged
@@ -122,11 +123,24 @@ def generate(
     data = sources.to(where)
     with undivided() if isinstance(model, SequenceModel) else nullcontext(1) as given:
         threads = given if where.type == "cpu" else 1
-        scorer = scorer_for(model, batch_size=batch_size, tile_size=tile_size, threads=threads, device=where)
+        scorer = scorer_for(
+            model,
+            batch_size=batch_size,
+            tile_size=tile_size,
+            threads=threads,
+            device=where,
+            met=_popular_first(sources),
+        )
         run = _Run(scorer, config, data, rows, (seed, round_index), progress)
         walks = [_Walk(run, part) for part in run.start().parts(threads)]
         side_by_side(_Walk.to_the_end, walks, threads, run.give_up)
         return run.finish(walks, started, home)
+
+
+def _popular_first(data: Sequences) -> Tensor:
+    """All items, those with most events first; int64 (V,)."""
+    events = torch.bincount(data.events.values, minlength=data.num_items)
+    return events.argsort(descending=True, stable=True)
 
 
 def _source_rows(model: Recommender, sources: Sequences, config: GenerationConfig) -> Tensor:
@@ -280,8 +294,7 @@ class _Walk:
             return front, pairs
         left = left_Q[pairs.of_rollout]
         self.run.stop[front.rollout[~left]] = StopReason.EXHAUSTED
-        front = front.keep(left)
-        return front, Pairs.of(front, self.run.source[front.rollout], self.run.own)
+        return front.keep(left), pairs.with_items()
 
     def _ask(self, front: Front, pairs: Pairs) -> Answers:
         """One scoring for each distinct prefix answers the rank test and both choices."""
@@ -289,7 +302,8 @@ class _Walk:
         needed = max(run.config.max_rank or 0, run.config.top_k) + front.length
         queries = None if run.listed else pairs.by_prefix(num_prefixes)
         best = min(needed, run.scorer.num_items)
-        answers = run.scorer.ask(front.prefixes_PL, queries, best, self._past(front))
+        sought = Sought(pairs.prefix, pairs.remaining) if run.listed else None
+        answers = run.scorer.ask(front.prefixes_PL, queries, best, self._past(front), sought)
         self.memory, self.crowded = answers.memory, answers.crowded
         self.distinct_prefixes += num_prefixes
         return answers

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from rsir import compiled
-from rsir.data import fronts
+from rsir.data import fronts, rollouts
 from rsir.data.fronts import Front, Pairs, contains, own_item_sets, seen
+from rsir.data.rollouts import Chosen, join
 from rsir.data.sequences import Sequences
 from rsir.ragged import Ragged
 
@@ -17,7 +18,8 @@ def whole(low: int, high: int, *shape: int, seed: int = 0) -> torch.Tensor:
 def both(ask: object, patch: pytest.MonkeyPatch) -> tuple[object, object]:
     ours = ask()
     with patch.context() as inner:
-        inner.setattr(fronts, "loops_for", lambda x: None)
+        for module in (fronts, rollouts):
+            inner.setattr(module, "loops_for", lambda x: None)
         return ours, ask()
 
 
@@ -41,6 +43,33 @@ def test_pairs_and_their_first_places(monkeypatch: pytest.MonkeyPatch) -> None:
         assert pairs.remaining.tolists() == [[5], [1], [], [], [4, 6]]
     for place in both(lambda: pairs.first_place(lists), monkeypatch):
         assert place.tolist() == [0, 1, 3, 3, 2]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_pairs_with_items_left_are_those_of_the_rollouts_kept(seed: int) -> None:
+    front = Front.start(whole(0, 8, 60, seed=seed), 8)
+    source, own = whole(0, 9, 60, seed=seed + 9).sort().values, [[n % 8, 3 * n % 8] for n in range(9)]
+    pairs = Pairs.of(front, source, Ragged.from_lists([sorted(set(row)) for row in own]))
+    left = (pairs.remaining.lengths > 0)[pairs.of_rollout]
+    assert 0 < int(left.sum()) < 60
+    found = pairs.with_items()
+    again = Pairs.of(front.keep(left), source[left], Ragged.from_lists([sorted(set(row)) for row in own]))
+    assert torch.equal(found.of_rollout, again.of_rollout)
+    assert torch.equal(found.prefix, again.prefix)
+    assert found.remaining.tolists() == again.remaining.tolists()
+
+
+def test_items_chosen_are_joined_in_order_of_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = [([2, 0, 1, 3], [5, 6, 7, 8]), ([0, 2], [9, 4]), ([2], [1])]
+    chosen = [
+        Chosen(torch.tensor(rollout), torch.tensor(item), 10 * torch.tensor(item), torch.tensor(item) > 5)
+        for rollout, item in steps
+    ]
+    drop_last = torch.tensor([False, True, True, False])
+    for events, rank, own in both(lambda: join(chosen, drop_last), monkeypatch):
+        assert events.tolists() == [[6, 9], [7], [5, 4], [8]]
+        assert torch.equal(rank, 10 * events.values)
+        assert torch.equal(own, events.values > 5)
 
 
 @pytest.mark.parametrize("on_each", [1, 3, 100])

@@ -91,17 +91,16 @@ def test_the_bound_of_bytes_holds_and_is_not_idle() -> None:
     from rsir.models.by_bytes import _encode
 
     states, vectors = draws(50, 37), draws(400, 37, seed=1)
-    codes = kernels.Codes.of(vectors)
+    met = torch.randperm(400, generator=torch.Generator().manual_seed(2))
+    codes = kernels.Codes.of(vectors, met)
     assert codes is not None
     numbers = codes.packed.transpose(0, 2, 1, 3).reshape(-1, 40)[:400].astype(np.int64) - 128
     used = []
     for state in states.numpy():
         mine = np.zeros(40, np.int8)
-        slack = _encode(state, mine, codes.scale, codes.largest, codes.residual)
-        unit = np.abs(state.astype(np.float64)).max() / 127 * codes.scale
-        error = np.abs(
-            numbers @ mine.astype(np.int64) - vectors.double().numpy() @ state.astype(np.float64) / unit
-        )
+        slack, unit, zero = _encode(state, mine, codes.scale, codes.largest, codes.residual)
+        scores = vectors[met].double().numpy() @ state.astype(np.float64)
+        error = np.abs((numbers + 128) @ mine.astype(np.int64) - zero - scores / unit)
         used.append(2 * error.max() / slack)
     assert max(used) <= 1
     assert max(used) > 0.1

@@ -127,6 +127,20 @@ class Pairs:
         lengths = torch.bincount(items.row[wanted], minlength=len(items))
         return cls(of_rollout, prefix, Ragged.from_lengths(items.values[wanted], lengths))
 
+    def with_items(self) -> Pairs:
+        """Those with an item left; the prefixes and rollouts on them are numbered as `Front.keep` does.
+
+        >>> pairs = Pairs(torch.tensor([0, 1, 1]), torch.tensor([0, 2]), Ragged.from_lists([[], [7]]))
+        >>> left = pairs.with_items()
+        >>> left.of_rollout.tolist(), left.prefix.tolist(), left.remaining.tolists()
+        ([0, 0], [0], [[7]])
+        """
+        left_Q = self.remaining.lengths > 0
+        number = left_Q.cumsum(0) - 1
+        _, prefix = self.prefix[left_Q].unique_consecutive(return_inverse=True)
+        items = Ragged.from_lengths(self.remaining.values, self.remaining.lengths[left_Q])
+        return Pairs(number[self.of_rollout[left_Q[self.of_rollout]]], prefix, items)
+
     def first_place(self, items_PK: Tensor) -> Tensor:
         """Where the first of each pair's remaining items stands in the list of its prefix; int64 (Q,).
 

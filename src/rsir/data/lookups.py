@@ -127,6 +127,28 @@ def pairs(prefix_R, source_R, prefixes_PL, values, offsets):  # type: ignore[no-
 
 
 @compiled
+def joined(rollout_N, item_N, rank_N, own_N, drop_last_R):  # type: ignore[no-untyped-def]
+    """What was chosen for each rollout, one after another: items with offsets, ranks, and which are own."""
+    chosen_R, ends = np.zeros(drop_last_R.size, np.int64), np.zeros(drop_last_R.size + 1, np.int64)
+    for rollout in rollout_N:
+        chosen_R[rollout] += 1
+    for r in range(chosen_R.size):
+        ends[r + 1] = ends[r] + chosen_R[r] - (drop_last_R[r] and chosen_R[r] > 1)
+    items, rank, own = (
+        np.empty(ends[-1], np.int64),
+        np.empty(ends[-1], np.int64),
+        np.empty(ends[-1], np.bool_),
+    )
+    place_R = ends[:-1].copy()
+    for n in range(rollout_N.size):
+        r = rollout_N[n]
+        if place_R[r] < ends[r + 1]:
+            items[place_R[r]], rank[place_R[r]], own[place_R[r]] = item_N[n], rank_N[n], own_N[n]
+            place_R[r] += 1
+    return items, ends, rank, own
+
+
+@compiled
 def contains(prefixes_PL, items_PK):  # type: ignore[no-untyped-def]
     """Which items of each list stand in the prefix; bool (P, K)."""
     found_PK = np.zeros(items_PK.shape, np.bool_)

@@ -8,7 +8,7 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from rsir.data.fronts import ordered
+from rsir.data.fronts import loops_for, ordered
 from rsir.ragged import Ragged
 
 
@@ -50,15 +50,18 @@ def join(steps: list[Chosen], drop_last: Tensor) -> tuple[Ragged, Tensor, Tensor
     Returns:
         The items, one row a rollout; rank and own along them.
     """
-    rollout = torch.cat([step.rollout for step in steps])
+    rollout, item = torch.cat([step.rollout for step in steps]), torch.cat([step.item for step in steps])
+    rank, own = torch.cat([step.rank for step in steps]), torch.cat([step.own for step in steps])
+    if (lookups := loops_for(rollout)) is not None:
+        arrays = (x.numpy() for x in (rollout, item, rank, own, drop_last))
+        item, offsets, rank, own = map(torch.from_numpy, lookups.joined(*arrays))
+        return Ragged(item, offsets), rank, own
     together = ordered(rollout, len(drop_last))
     lengths = torch.bincount(rollout, minlength=len(drop_last))
-    events = Ragged.from_lengths(torch.cat([step.item for step in steps])[together], lengths)
+    events = Ragged.from_lengths(item[together], lengths)
     lengths = lengths - (drop_last & (lengths > 1)).long()
     kept = events.position < lengths[events.row]
-    rank = torch.cat([step.rank for step in steps])[together]
-    own = torch.cat([step.own for step in steps])[together]
-    return Ragged.from_lengths(events.values[kept], lengths), rank[kept], own[kept]
+    return Ragged.from_lengths(events.values[kept], lengths), rank[together][kept], own[together][kept]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from rsir.compiled import compiled, lean
+from rsir.models.own_first import best_of_sets, outdone
 from rsir.models.registers import ROWS
 from rsir.models.search import FOLD, drop, end_maxima, fold, highest_reached, keep_row, room
 from rsir.models.settle import settle
@@ -14,17 +15,19 @@ from rsir.models.vnni import BLOCK, GROUP, LANES, products
 
 _ROWS_AT_ONCE = 16 * ROWS
 """States that meet a tile of items while it is in cache."""
+_HEAD = 16
+"""Blocks that states meet first where items are sought: then it is seen which of them need no others."""
 _LEAST = np.int32(-(2**31))
 
 
 @lean
-def pack(vectors_VD, scale, packed):  # type: ignore[no-untyped-def]
-    """Fill in the items' numbers, w = scale · q + s as q + 128; max ‖w‖ and max ‖s‖."""
+def pack(vectors_VD, met, scale, packed):  # type: ignore[no-untyped-def]
+    """Fill in the items' numbers, w = scale · q + s as q + 128, item `met[0]` first; max ‖w‖ and max ‖s‖."""
     largest, residual = 0.0, 0.0
     for v in range(len(vectors_VD)):
         whole, lost = 0.0, 0.0
         for d in range(vectors_VD.shape[1]):
-            value = np.float64(vectors_VD[v, d])
+            value = np.float64(vectors_VD[met[v], d])
             number = np.rint(value / scale)
             packed[v // BLOCK, d // GROUP, v % BLOCK, d % GROUP] = np.uint8(number + 128.0)
             whole += value**2
@@ -35,72 +38,92 @@ def pack(vectors_VD, scale, packed):  # type: ignore[no-untyped-def]
 
 @lean
 def _encode(state_D, codes_D, scale, largest, residual):  # type: ignore[no-untyped-def]
-    """A state in whole numbers from −127 to 127; 2 e in units of their products with the items' numbers.
+    """A state in whole numbers from −127 to 127; 2 e, the unit and the zero of their products with items.
 
     With h = a p + r and w = c q + s, for numbers p, q and residuals r, s, h·w = a c p·q + r·w + a p·s, so
     e = ‖r‖ max ‖w‖ + ‖a p‖ max ‖s‖, with `scale` c, `largest` max ‖w‖ and `residual` max ‖s‖. One is added
     for the roundoff of exact scores, at most D γ 127² (γ = D 2⁻⁵³) in this unit: far less for D ≤ 2¹⁵.
+    Items hold q + 128, so that a score of 0 is 128 times the sum of p; 2 e is given in units a c.
     """
     widest = np.float64(0.0)
     for d in range(state_D.size):
         widest = max(widest, abs(np.float64(state_D[d])))
     unit = widest / 127.0 if widest > 0.0 else 1.0
-    lost, held = 0.0, 0.0
+    lost, held, zero = 0.0, 0.0, 0.0
     for d in range(state_D.size):
         value = np.float64(state_D[d])
         code = np.rint(value / unit)
         codes_D[d] = np.int8(code)
         lost += (value - code * unit) ** 2
         held += (code * unit) ** 2
+        zero += 128.0 * code
     bound = math.sqrt(lost) * largest + math.sqrt(held) * residual
     slack = 2.0 * bound * (1.0 + 2.0**-20) / (unit * scale) + 1.0
-    return np.int64(min(math.ceil(slack), 2.0**40))
+    return np.int64(min(math.ceil(slack), 2.0**40)), unit * scale, zero
+
+
+@lean
+def _whole(score):  # type: ignore[no-untyped-def]
+    """A score rounded down to a whole number of 32 bits."""
+    return np.int64(min(max(math.floor(score), -(2.0**31)), 2.0**31 - 1.0))
 
 
 @compiled
-def best_by_bytes(states_BD, vectors_VD, bound_B, scored, codes, tile, items_BK, scores_BK):  # type: ignore[no-untyped-def]
+def best_by_bytes(states_BD, vectors_VD, bound_B, scored, codes, tile, sought, items_BK, scores_BK):  # type: ignore[no-untyped-def]
     """The exact best K of each state, proposed by products of bytes; which rows are filled, bool (B,).
 
     A row is not filled where too many scores are near each other. States and vectors are float32 and finite;
     `bound_B` and `scored` as for `_settle_row`. `codes` are the items' numbers, uint8 (blocks, groups, BLOCK,
-    GROUP) aligned to 64 bytes, and what `_encode` asks for. `tile` blocks meet some states while they
-    are in cache; a multiple of `FOLD`. Answers go to `items_BK` int64 and `scores_BK` float64.
+    GROUP) aligned to 64 bytes, the items in their order, and what `_encode` asks for. `tile` blocks meet some
+    states while they are in cache; a multiple of `FOLD`. `sought` as for `best_of_sets`: lists are only as
+    long as `rsir.models.sought` asks. Answers go to `items_BK` int64 and `scores_BK` float64.
     """
-    packed, scale, largest, residual = codes
-    num_states = len(states_BD)
+    packed, met, scale, largest, residual = codes
+    num_states, k, next_set = len(states_BD), items_BK.shape[1], 0
     numbers = np.zeros((_ROWS_AT_ONCE, GROUP * packed.shape[1]), np.int8)
     slack, reached = np.zeros(_ROWS_AT_ONCE, np.int64), np.zeros(_ROWS_AT_ONCE, np.int64)
-    count = np.zeros(_ROWS_AT_ONCE, np.int64)
-    kept = np.empty((_ROWS_AT_ONCE, room(items_BK.shape[1])), np.int32)
+    promising, beaten = np.zeros(_ROWS_AT_ONCE, np.int64), np.zeros(_ROWS_AT_ONCE)
+    count, open_rows = np.zeros(_ROWS_AT_ONCE, np.int64), np.zeros(_ROWS_AT_ONCE, np.int64)
+    kept = np.empty((_ROWS_AT_ONCE, room(k)), np.int32)
     kept_scores = np.empty_like(kept)
-    space = _space(tile)
-    found_B = np.empty(num_states, np.bool_)
+    head = min(_HEAD, tile) if len(sought[0]) else tile
+    space, found_B = _space(tile), np.empty(num_states, np.bool_)
     for start in range(0, num_states, _ROWS_AT_ONCE):
         stop = min(start + _ROWS_AT_ONCE, num_states)
-        part = states_BD[start:stop]
+        part, bound = states_BD[start:stop], bound_B[start:stop]
         for b in range(stop - start):
-            slack[b] = _encode(part[b], numbers[b], scale, largest, residual)
-            reached[b], count[b] = _LEAST, 0
-        found = slack[: stop - start], reached, kept, kept_scores, count
-        _keep_bytes(numbers, packed, len(vectors_VD), tile, items_BK.shape[1], space, found)
+            slack[b], unit, zero = _encode(part[b], numbers[b], scale, largest, residual)
+            low, high, next_set = best_of_sets(part[b], vectors_VD, sought, next_set, start + b)
+            # half of 2 e, and one for its roundoff: what scores `low` or more is above `reached` less 2 e
+            reached[b] = _whole((low - bound[b]) / unit + zero + slack[b] / 2 - 1.0)
+            beaten[b] = high + 2 * bound[b]
+            promising[b] = _whole(beaten[b] / unit + zero)
+            count[b], open_rows[b] = 0, b
+        given = part, vectors_VD, numbers, packed, met
+        limits, found = (slack, reached, promising, beaten), (kept, kept_scores, count, open_rows)
+        _keep_bytes(given, head, tile, k, space, limits, found)
         for b in range(stop - start):
             count[b] = drop(kept[b], kept_scores[b], count[b], reached[b] - slack[b]) if count[b] >= 0 else -1
-        bound, items, scores = bound_B[start:stop], items_BK[start:stop], scores_BK[start:stop]
-        settle(part, vectors_VD, bound, scored, kept, count, items, scores)
+            for n in range(count[b]):
+                kept[b, n] = met[kept[b, n]]
+        settle(part, vectors_VD, bound, scored, kept, count, items_BK[start:stop], scores_BK[start:stop])
         found_B[start:stop] = count[: stop - start] >= 0
     return found_B
 
 
 @lean
-def _keep_bytes(numbers, packed, num_items, tile, k, space, found):  # type: ignore[no-untyped-def]
-    """Keep what the whole catalogue has to offer to some states, tile by tile."""
-    sums, maxima, coarse, hits = space
-    slack, reached, kept, kept_scores, count = found
-    blocks, groups = packed.shape[:2]
-    for first in range(0, blocks, tile):
-        here = min(tile, blocks - first)
-        length = min(here * BLOCK, num_items - first * BLOCK)
-        for row in range(0, slack.size, ROWS):
+def _keep_bytes(given, head, tile, k, space, limits, found):  # type: ignore[no-untyped-def]
+    """Keep what the whole catalogue has to offer to some states, tile by tile; the first has `head` blocks.
+
+    Rows that are done, or for which there is no room, meet no further tile.
+    """
+    states_BD, vectors_VD, numbers, packed, _ = given
+    sums, maxima = space[:2]
+    open_rows, (blocks, groups) = found[-1], packed.shape[:2]
+    first, here, left = 0, head, len(states_BD)
+    while first < blocks and left > 0:
+        here = min(here, blocks - first)
+        for row in range(0, left, ROWS):
             for block in range(here):
                 products(
                     numbers.ctypes.data + row * groups * GROUP,
@@ -110,18 +133,50 @@ def _keep_bytes(numbers, packed, num_items, tile, k, space, found):  # type: ign
                     4 * BLOCK * tile,
                     maxima.ctypes.data + 4 * LANES * block,
                 )
-            for b in range(row, min(row + ROWS, slack.size)):
-                if count[b] < 0:
-                    continue
-                scores, highest = sums[b - row], maxima[b - row]
-                end_maxima(scores, length, highest, _LEAST)
-                fold(highest, coarse)
-                reached[b] = max(reached[b], highest_reached(coarse, k, _LEAST))
-                floor = reached[b] - slack[b]
-                at, items, kept_row = first * BLOCK, kept[b], kept_scores[b]
-                count[b] = keep_row(
-                    scores, length, highest, coarse, hits, at, floor, items, kept_row, count[b]
-                )
+            for n in range(row, min(row + ROWS, left)):
+                _keep_row(n - row, open_rows[n], first, here, len(vectors_VD), k, space, limits, found)
+        left = _close(given, left, k, limits, found)
+        first, here = first + here, tile
+
+
+@lean
+def _keep_row(row, b, first, here, num_items, k, space, limits, found):  # type: ignore[no-untyped-def]
+    """Keep what a tile of `here` blocks has to offer to state `b`, whose products are those of a row."""
+    sums, maxima, coarse, hits = space
+    slack, reached = limits[:2]
+    kept, kept_scores, count = found[:3]
+    width = -(-here // FOLD) * LANES
+    scores, highest = sums[row], maxima[row, : FOLD * width]
+    length = min(here * BLOCK, num_items - first * BLOCK)
+    end_maxima(scores, length, highest, _LEAST)
+    groups = highest
+    if here > _HEAD:
+        groups = coarse[:width]
+        fold(highest, groups)
+    reached[b] = max(reached[b], highest_reached(groups, k, np.int32(reached[b])))
+    floor = np.int32(max(reached[b] - slack[b], np.int64(_LEAST)))
+    at, items, its_scores = first * BLOCK, kept[b], kept_scores[b]
+    count[b] = keep_row(scores, length, highest, groups, hits, at, floor, items, its_scores, count[b])
+
+
+@lean
+def _close(given, left, k, limits, found):  # type: ignore[no-untyped-def]
+    """Put together the numbers of the rows that go on to further tiles; how many."""
+    states_BD, vectors_VD, numbers, _, met = given
+    promising, beaten = limits[2:]
+    kept, kept_scores, count, open_rows = found
+    going = 0
+    for n in range(left):
+        b = open_rows[n]
+        hopes = promising[b], beaten[b]
+        if outdone(states_BD[b], vectors_VD, met, kept[b], kept_scores[b], count[b], hopes, k):
+            count[b] = 0  # nothing of its list is asked for
+        elif count[b] >= 0:
+            for d in range(numbers.shape[1]):
+                numbers[going, d] = numbers[n, d]
+            open_rows[going] = b
+            going += 1
+    return going
 
 
 @compiled

@@ -21,7 +21,7 @@ from rsir.models.registers import ROWS
 ROWS_AT_ONCE = 8 * ROWS
 _EPSILON = 1e-5
 """Of layer norms; PyTorch's default."""
-_CELLS, _TERMS = 16, 10
+_CELLS, _TERMS = 64, 7
 _ERF_ENDS = 6
 """erf is 1 from here on, to the last bit of a float64."""
 
@@ -33,8 +33,8 @@ def erf_table() -> np.ndarray:
     From erf″(x) = −2x erf′(x), around c: (n + 1)(n + 2) a₍ₙ₊₂₎ = −2 (c (n + 1) a₍ₙ₊₁₎ + n aₙ).
 
     >>> table, x = erf_table(), 0.7
-    >>> cell = int(x * 16)
-    >>> value = sum(a * (x - (cell + 0.5) / 16) ** n for n, a in enumerate(table[cell]))
+    >>> cell = int(x * 64)
+    >>> value = sum(a * (x - (cell + 0.5) / 64) ** n for n, a in enumerate(table[cell]))
     >>> bool(abs(value - math.erf(x)) < 4e-16)
     True
     """

@@ -7,6 +7,7 @@ its place. See `rsir.models.forward`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -26,10 +27,12 @@ class Trail:
     Attributes:
         kept: for each length so far and each network, keys and values of the newest items, float64
             (…, 2 blocks, D).
+        bases: int64 (networks, L), the addresses of these arrays.
         place: int64 (P, L), where each prefix stands among those of each length.
     """
 
     kept: tuple[tuple[np.ndarray, ...], ...]
+    bases: np.ndarray
     place: Tensor
 
     @property
@@ -76,17 +79,23 @@ class Growing:
         """As `SequenceModel.advance`, but for states that are rounded to float32; (P, D₁ + …)."""
         from rsir.models.forward import advance
 
-        past = past or Trail((), item_P.new_empty(len(item_P), 0))
+        nothing = np.empty((len(self.networks), 0), np.int64)
+        past = past or Trail((), nothing, item_P.new_empty(len(item_P), 0))
         states = np.empty((len(item_P), sum(self.widths)), np.float32)
         item, place, column, newest = item_P.contiguous().numpy(), past.place.numpy(), 0, list[np.ndarray]()
         for number, ((shape, weights), width) in enumerate(zip(self.networks, self.widths, strict=True)):
-            bases = np.array([kept[number].ctypes.data for kept in past.kept], np.int64)
             newest.append(np.empty((len(item), 2 * len(weights[1]), width)))
             scratch = _scratch(weights, shape[0], past.length)
-            advance(item, place, bases, shape, weights, scratch, newest[-1], states, column)
+            advance(item, place, past.bases[number], shape, weights, scratch, newest[-1], states, column)
             column += width
         here = torch.arange(len(item_P))[:, None]
-        return torch.from_numpy(states), Trail((*past.kept, tuple(newest)), torch.cat([past.place, here], 1))
+        added = np.array([[array.ctypes.data] for array in newest], np.int64)
+        trail = Trail(
+            (*past.kept, tuple(newest)),
+            np.concatenate([past.bases, added], 1),
+            torch.cat([past.place, here], 1),
+        )
+        return torch.from_numpy(states), trail
 
 
 def _can(network: nn.Module) -> bool:
@@ -134,7 +143,9 @@ def _scratch(weights: tuple[np.ndarray, ...], heads: int, length: int) -> tuple[
 
     _, _, _, qkv, _, mix, _, wide, *_ = weights
     widths = [len(panels[0]) * COLUMNS for panels in (mix, mix, mix, qkv, wide)]
-    return *(_aligned(ROWS_AT_ONCE, width) for width in widths), np.empty((heads, length + 1))
+    memory, ends = _aligned(ROWS_AT_ONCE * sum(widths)), accumulate(ROWS_AT_ONCE * width for width in widths)
+    rows = [memory[a:b].reshape(ROWS_AT_ONCE, -1) for a, b in pairwise([0, *ends])]
+    return *rows, np.empty((heads, length + 1))
 
 
 def _panels(weight: np.ndarray, bias: np.ndarray, parts: int) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rsir.compiled import loops
+from rsir.models.sought import NOTHING, Sought
 
 _TILE_BYTES = 1 << 20
 """Numbers of items that stay in the second-level cache beside their sums."""
@@ -39,19 +40,21 @@ class Codes:
 
     Attributes:
         packed: q + 128, uint8 in the layout of `rsir.models.vnni`, aligned to 64 bytes.
+        met: int64 (V,), the items in the order in which they stand there.
         scale: of all numbers.
         largest: max ‖w‖.
         residual: max ‖s‖.
     """
 
     packed: np.ndarray
+    met: np.ndarray
     scale: float
     largest: float
     residual: float
 
     @classmethod
-    def of(cls, vectors: Tensor) -> Codes | None:
-        """The codes of float32 (V, D); None if they are too wide or not finite."""
+    def of(cls, vectors: Tensor, met: Tensor) -> Codes | None:
+        """The codes of float32 (V, D), in the order `met`; None if they are too wide or not finite."""
         widest = float(vectors.abs().max())
         if vectors.shape[1] > _MAX_DIM or not np.isfinite(widest):
             return None
@@ -61,13 +64,20 @@ class Codes:
         scale = widest / 127 if widest else 1.0
         packed = _aligned(-(-len(vectors) // BLOCK), -(-vectors.shape[1] // GROUP), BLOCK, GROUP)
         packed[:] = 128
-        largest, residual = pack(vectors.numpy(), scale, packed)
-        return cls(packed, scale, largest, residual)
+        largest, residual = pack(vectors.numpy(), met.numpy(), scale, packed)
+        return cls(packed, met.numpy(), scale, largest, residual)
 
     def best(
-        self, states: Tensor, vectors: Tensor, bound: Tensor, k: int, scored: bool, tile_size: int
+        self,
+        states: Tensor,
+        vectors: Tensor,
+        bound: Tensor,
+        k: int,
+        scored: bool,
+        tile_size: int,
+        sought: Sought | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The exact best `k` items of each state; see `rsir.models.by_bytes`.
+        """The exact best `k` items of each state, as far as `sought` asks; see `rsir.models.by_bytes`.
 
         Returns:
             items int64 (B, k), their scores float64 (B, k) if `scored`, and which rows are done, bool (B,).
@@ -79,9 +89,11 @@ class Codes:
         tile = min(tile_size, _TILE_BYTES // vectors.shape[1], len(vectors))
         tile = -(-tile // (FOLD * BLOCK)) * FOLD
         items, scores = np.empty((len(states), k), np.int64), np.empty((len(states), k))
-        codes = (self.packed, self.scale, self.largest, self.residual)
+        codes = (self.packed, self.met, self.scale, self.largest, self.residual)
         arrays = states.numpy(), vectors.numpy(), bound.numpy()
-        done = best_by_bytes(*arrays, scored, codes, tile, items, scores)
+        sought = sought or NOTHING
+        sets = tuple(x.numpy() for x in (sought.row, sought.items.values, sought.items.offsets))
+        done = best_by_bytes(*arrays, scored, codes, tile, sets, items, scores)
         return torch.from_numpy(items), torch.from_numpy(scores), torch.from_numpy(done)
 
 

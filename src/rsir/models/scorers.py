@@ -18,6 +18,7 @@ from rsir.errors import ModelError
 from rsir.models.base import Memory, Recommender, SequenceModel
 from rsir.models.growing import Growing, Trail
 from rsir.models.ranking import top_items
+from rsir.models.sought import Sought
 from rsir.models.topk import Catalogue, exact_order, exact_top_k, paired_scores
 from rsir.ragged import Ragged
 
@@ -31,7 +32,7 @@ class Answers:
 
     Attributes:
         items: int64 (P, K), the best items of the whole catalogue in the total order (score
-            descending, index ascending).
+            descending, index ascending); where something was sought, as far as that needs them.
         scores: float64 (P, K), their scores; None if only the order was asked for.
         asked: float64 (M,), the scores of the items asked for, in the order asked; None likewise.
         memory: what the model remembers of the prefixes, for one item more, in parts; None if nothing.
@@ -75,7 +76,12 @@ class PrefixScorer(Protocol):
     num_items: int
 
     def ask(
-        self, prefixes_PL: Tensor, queries: Ragged | None, top_k: int, past: Past | None = None
+        self,
+        prefixes_PL: Tensor,
+        queries: Ragged | None,
+        top_k: int,
+        past: Past | None = None,
+        sought: Sought | None = None,
     ) -> Answers:
         """Answer for each prefix: its best `top_k` items, and the scores of its queried items.
 
@@ -84,6 +90,7 @@ class PrefixScorer(Protocol):
             queries: P rows of item indices; rows may be empty. None if the order is enough: no scores.
             top_k: 1 ≤ top_k ≤ num_items.
             past: what was remembered of the prefixes without their last item; changes speed only.
+            sought: what will be looked up in the lists; without queries they may then end earlier.
         """
         ...
 
@@ -107,20 +114,26 @@ class TiledScorer:
         memory_bytes: int = 512 << 20,
         threads: int = 1,
         device: torch.device | str | None = None,
+        met: Tensor | None = None,
     ) -> None:
         self.num_items = model.num_items
         self._network = copy.deepcopy(model).to(device).double().eval()
         self._batch_size = batch_size
         with torch.no_grad():
             vectors = self._network.item_vectors().float().contiguous()
-            self._catalogue = Catalogue.of(vectors, tile_size)
+            self._catalogue = Catalogue.of(vectors, tile_size, met)
         _ = self._catalogue.codes  # made once, before threads ask for them
         self._growing = Growing.of(self._network)
         self._memory_bytes = memory_bytes // threads  # each thread remembers prefixes of its own
 
     @torch.no_grad()
     def ask(
-        self, prefixes_PL: Tensor, queries: Ragged | None, top_k: int, past: Past | None = None
+        self,
+        prefixes_PL: Tensor,
+        queries: Ragged | None,
+        top_k: int,
+        past: Past | None = None,
+        sought: Sought | None = None,
     ) -> Answers:
         """See `PrefixScorer.ask`."""
         size, answers = len(prefixes_PL), list[Answers]()
@@ -128,7 +141,8 @@ class TiledScorer:
         for first in range(0, size, step):
             part = slice(first, min(first + step, size))
             states, memory = self._states(prefixes_PL[part], past.of(part) if past else None)
-            answer = self._answers(states, queries.between(part) if queries else None, top_k)
+            asked = queries.between(part) if queries else None
+            answer = self._answers(states, asked, top_k, sought.between(part) if sought else None)
             fits = memory is not None and memory.num_bytes * size <= self._memory_bytes * len(states)
             crowded = memory is not None and not fits
             answers.append(replace(answer, memory=(memory,) if memory and fits else None, crowded=crowded))
@@ -144,10 +158,10 @@ class TiledScorer:
             states, memory = advance(prefixes_PL[:, place], memory)
         return states.float(), memory
 
-    def _answers(self, states: Tensor, queries: Ragged | None, top_k: int) -> Answers:
+    def _answers(self, states: Tensor, queries: Ragged | None, top_k: int, sought: Sought | None) -> Answers:
         catalogue = self._catalogue
         if queries is None:
-            return Answers(exact_order(states, catalogue, top_k), None, None)
+            return Answers(exact_order(states, catalogue, top_k, sought), None, None)
         items, scores = exact_top_k(states, catalogue, top_k)
         asked = paired_scores(states, catalogue.vectors, queries.row, queries.values)
         return Answers(items, scores, asked)
@@ -166,7 +180,12 @@ class DenseScorer:
 
     @torch.no_grad()
     def ask(
-        self, prefixes_PL: Tensor, queries: Ragged | None, top_k: int, past: Past | None = None
+        self,
+        prefixes_PL: Tensor,
+        queries: Ragged | None,
+        top_k: int,
+        past: Past | None = None,
+        sought: Sought | None = None,
     ) -> Answers:
         """See `PrefixScorer.ask`.
 
@@ -197,14 +216,17 @@ def scorer_for(
     tile_size: int = 16384,
     threads: int = 1,
     device: torch.device | str | None = None,
+    met: Tensor | None = None,
 ) -> PrefixScorer:
     """The scorer that fits a model: tiled and exact for a `SequenceModel`, dense for the rest.
 
-    A tiled one may be asked by so many threads at a time.
+    A tiled one may be asked by so many threads at a time, and meets items in the order `met`.
     """
     if isinstance(model, SequenceModel):
         size = batch_size or 1024
-        return TiledScorer(model, batch_size=size, tile_size=tile_size, threads=threads, device=device)
+        return TiledScorer(
+            model, batch_size=size, tile_size=tile_size, threads=threads, device=device, met=met
+        )
     return DenseScorer(model, batch_size=batch_size or 512)
 
 

@@ -37,7 +37,7 @@ def exact_pairs(states_BD, vectors_VD, row_M, item_M, scores_M):  # type: ignore
 
 
 @partial(lean, any_order=True)  # the bound holds for any order of additions
-def _fast(state_D, vectors_VD, item):  # type: ignore[no-untyped-def]
+def fast(state_D, vectors_VD, item):  # type: ignore[no-untyped-def]
     """The inner product in float32."""
     total = np.float32(0)
     for d in range(state_D.size):
@@ -65,14 +65,14 @@ def _before(score, item, other_score, other_item):  # type: ignore[no-untyped-de
 
 @lean
 def _settle_row(state_D, vectors_VD, items_C, count, bound, scored, scratch, items_K, scores_K):  # type: ignore[no-untyped-def]
-    """The exact best K of the kept items, best first; their scores if `scored`.
+    """The exact best K of the kept items, best first, −1 behind them; their scores if `scored`.
 
     `bound` is how far a float32 score can be from the exact one.
     """
     near_scores, near_items, fast_C, exact_D, terms_D = scratch
     k, filled = items_K.size, 0
     for n in range(count):  # no branch waits for a vector that is fetched here
-        fast_C[n] = _fast(state_D, vectors_VD, items_C[n])
+        fast_C[n] = fast(state_D, vectors_VD, items_C[n])
     for n in range(count):
         filled = _insert(fast_C[n], items_C[n], near_scores, near_items, filled)
     proven = not scored
@@ -80,15 +80,16 @@ def _settle_row(state_D, vectors_VD, items_C, count, bound, scored, scratch, ite
         proven &= near_scores[place] - near_scores[place + 1] > 2 * bound
     if proven:
         for place in range(k):
-            items_K[place] = near_items[place]
+            items_K[place] = near_items[place] if place < filled else -1
         return
-    floor, filled = near_scores[k - 1] - 2 * bound, 0
+    floor, filled = near_scores[k - 1] - 2 * bound if filled >= k else -np.inf, 0
     for d in range(state_D.size):
         exact_D[d] = state_D[d]
     for n in range(count):
         if fast_C[n] >= floor:
             score = exact(exact_D, vectors_VD, items_C[n], terms_D)
             filled = _insert(score, np.int64(items_C[n]), scores_K, items_K, filled)
+    items_K[filled:] = -1
 
 
 @compiled

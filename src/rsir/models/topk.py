@@ -22,6 +22,7 @@ from torch import Tensor
 
 from rsir.errors import ModelError
 from rsir.models import kernels
+from rsir.models.sought import Sought
 
 _BLOCK = 8
 _MARGIN = 6
@@ -78,22 +79,27 @@ class Catalogue:
         vectors: float32 (V, D).
         max_norm: float64, the largest norm of a vector.
         tile_size: items scored at a time; changes speed and memory, never a result.
+        met: int64 (V,), the items, those that stand in most lists first; changes speed only.
     """
 
     vectors: Tensor
     max_norm: Tensor
     tile_size: int
+    met: Tensor
 
     @classmethod
-    def of(cls, vectors: Tensor, tile_size: int = 16384) -> Catalogue:
+    def of(cls, vectors: Tensor, tile_size: int = 16384, met: Tensor | None = None) -> Catalogue:
         """The catalogue of some vectors."""
         norms = [part.double().norm(dim=1).max() for part in vectors.split(1 << 16)]
-        return cls(vectors, torch.stack(norms).max(), tile_size)
+        met = torch.arange(len(vectors)) if met is None else met
+        return cls(vectors, torch.stack(norms).max(), tile_size, met)
 
     @cached_property
     def codes(self) -> kernels.Codes | None:
         """The vectors in bytes; None where that would not pay."""
-        return None if self.vectors.is_cuda or not kernels.bytes_pay() else kernels.Codes.of(self.vectors)
+        if self.vectors.is_cuda or not kernels.bytes_pay():
+            return None
+        return kernels.Codes.of(self.vectors, self.met)
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -126,17 +132,17 @@ def exact_top_k(states: Tensor, catalogue: Catalogue, k: int) -> tuple[Tensor, T
     return items, scores
 
 
-def exact_order(states: Tensor, catalogue: Catalogue, k: int) -> Tensor:
+def exact_order(states: Tensor, catalogue: Catalogue, k: int, sought: Sought | None = None) -> Tensor:
     """The items of `exact_top_k` without their scores: most rows need no exact score at all.
 
     Where each of the best k + 1 float32 scores is further from the next than two errors, their order is
     the exact one; only the other rows are settled in float64. Arguments and errors as there.
 
     Returns:
-        items int64 (B, k), best first.
+        items int64 (B, k), best first; where `sought` is given, lists may end as it says.
     """
     bound = _error_bound(states, catalogue.max_norm)
-    items, _, done = _by_kernels(states, catalogue, bound, k, scored=False)
+    items, _, done = _by_kernels(states, catalogue, bound, k, scored=False, sought=sought)
     if not bool(done.all()):
         todo = (~done).nonzero().squeeze(1)
         items[todo] = _order_by_gaps(states[todo], catalogue, bound[todo], k)
@@ -144,7 +150,7 @@ def exact_order(states: Tensor, catalogue: Catalogue, k: int) -> Tensor:
 
 
 def _by_kernels(
-    states: Tensor, catalogue: Catalogue, bound: Tensor, k: int, scored: bool
+    states: Tensor, catalogue: Catalogue, bound: Tensor, k: int, scored: bool, sought: Sought | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What compiled kernels find: items (B, k), scores (B, k) and which rows are done (B,)."""
     if states.is_cuda or not kernels.found() or not len(states):
@@ -153,7 +159,7 @@ def _by_kernels(
     if catalogue.codes is None:
         return _by_products(states, catalogue, bound, k, scored)
     given = states, catalogue.vectors, bound, k, scored
-    items, scores, done = catalogue.codes.best(*given, catalogue.tile_size)
+    items, scores, done = catalogue.codes.best(*given, catalogue.tile_size, sought)
     if not bool(done.all()):
         todo = (~done).nonzero().squeeze(1)
         items[todo], scores[todo], done[todo] = _by_products(states[todo], catalogue, bound[todo], k, scored)
