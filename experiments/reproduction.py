@@ -2,7 +2,7 @@
 
     python experiments/reproduction.py                      # the whole matrix, the most telling first
     python experiments/reproduction.py --studies rounds acquisition --bases weak --seeds 3 4
-    python experiments/reproduction.py --log ../shared/data/Toys_and_Games.txt --studies toys
+    python experiments/reproduction.py --log ../shared/data/Toys_and_Games.txt --studies rounds
 
 Every run is a recursion of `rsir.recursion` in a run directory of its own, beside its matched control.
 Without `--log` each seed simulates users of its own, whose law is known. All arms make the same number of
@@ -120,7 +120,6 @@ SEVERAL = {
     "3 bases": Arm(3, ("recursion.bases=3",)),
     "3 bases, no fidelity": Arm(3, ("recursion.bases=3", "generation.max_rank=none")),
 }
-TOYS = {"rsir": Arm(2), "no fidelity": Arm(2, ("generation.max_rank=none",))}
 SINGLE = {"once": Arm(), "unverified": Arm(controls="updates,unverified")}
 ARMS = {**ROUNDS, **SEVERAL, **TAU, **OWN, **ROLLOUTS, **ACQUISITION, **SINGLE}
 
@@ -145,7 +144,6 @@ STUDIES = {
     "bins": Study(("lowest", "highest", "balanced")),
     "unverified": Study(("unverified",)),
     "noise": Study(("once",), noise=(0.1, 0.25, 0.5)),
-    "toys": Study(tuple(TOYS)),
 }
 MATRIX = (
     ("rounds", "weak", 0),
@@ -207,7 +205,7 @@ class Job:
 
     @property
     def what(self) -> Arm:
-        return (ARMS if self.data == "simulated" else TOYS)[self.arm]
+        return ARMS[self.arm]
 
 
 def jobs(cells: Iterable[tuple[str, str, int]], data: str) -> Iterator[Job]:

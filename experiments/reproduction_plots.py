@@ -182,11 +182,6 @@ def round_line(rows: list[Row], base: str, start: str, arm: str, k: int) -> str:
     return " | ".join(cells)
 
 
-def toys_table(rows: list[Row]) -> str:
-    names = {row["job"]["data"] for row in rows} - {"simulated"}
-    return "".join(rounds_table(rows, name, ("cold",)) for name in sorted(names)) or "Not run yet.\n"
-
-
 def sweep_points(rows: list[Row], study: str, base: str) -> list[tuple[float, list[Row]]]:
     """The values of a swept setting and their rows, smallest first."""
     prefix, default, _ = SWEEPS[study]
@@ -417,7 +412,6 @@ def data_plot(rows: list[Row]) -> Figure:
 
 TABLES = {
     "rounds": rounds_table,
-    "toys": toys_table,
     "sweeps": sweep_table,
     "acquisition": acquisition_table,
     "noise": noise_table,
