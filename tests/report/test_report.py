@@ -114,6 +114,21 @@ def test_further_bases_are_shown(finished: Path) -> None:
     assert re.search(r"The base and [23] of other seeds wrote", markdown)
 
 
+def test_a_further_base_that_is_better_than_what_was_kept_is_told(
+    finished: Path, copy: Callable[[Path], Path]
+) -> None:
+    folder = copy(finished)
+    for number, value in ((1, 0.0), (2, 0.999), (3, 0.0)):
+        path = folder / "bases" / str(number) / "round.json"
+        record = json.loads(path.read_text())
+        record["valid"]["ndcg@10"] = value
+        path.write_text(json.dumps(record))
+    assert "On validation further base 2 is better than the model that was kept" in read(folder)[2]
+    path = folder / "bases" / "2" / "round.json"
+    path.write_text(path.read_text().replace("0.999", "0.0"))
+    assert "is better than the model that was kept" not in read(folder)[2]
+
+
 def test_hostile_ids_are_text(finished: Path) -> None:
     html, page, markdown = read(finished)
     assert SCRIPT not in html

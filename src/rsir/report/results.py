@@ -44,10 +44,23 @@ def outcome_section(view: View) -> Section | None:
     if view.bases:
         further = min(view.config.recursion.bases_of(max(k, 1)) - 1, len(view.bases))
         note += f" The base and {further} of other seeds wrote and judged the rollouts together."
+        note += _better_base(view)
     if k and not view.rounds[k].test:
         note += f" The test split was not read for round {k} or its control."
     table = Table(columns, tuple(cells), wide=frozenset({0, 1}), strong=strong)
     return Section("Outcome", (table, Text(note, quiet=True)))
+
+
+def _better_base(view: View) -> str:
+    """That luck with the seed was worth more than the rounds, where it was."""
+    monitor = view.config.monitor
+    best = max(view.bases, key=lambda arm: arm.record["valid"][monitor])
+    if (
+        view.chosen is None
+        or best.record["valid"][monitor] <= view.rounds[view.chosen].record["valid"][monitor]
+    ):
+        return ""
+    return f" On validation further base {best.index} is better than the model that was kept: try seeds, too."
 
 
 def curves_section(view: View) -> Section | None:
