@@ -142,6 +142,7 @@ def newcomers_table() -> str:
 
 WEAK = {
     "weak-all": "retain-all",
+    "weak-unverified": "retain-all without fidelity control",
     "weak-cap3": "three a source, at random",
     "weak-da": "DA-RSIR",
     "weak-observed": "observed data alone",
@@ -152,11 +153,12 @@ WEAK = {
 def weak_table() -> str:
     """Test figures of acquisition rules on the paper's base, each against another."""
     made = list[list[str]]()
-    for row in rows_of("peers_test.jsonl"):
-        if row["plan"] not in WEAK:
-            continue
-        cells = [WEAK[row["plan"]], WEAK[row["against"]], str(len(row["seeds"]))]
+    rows = [row for row in rows_of("peers_test.jsonl") if row["plan"] in WEAK]
+    for row in sorted(rows, key=lambda row: (list(WEAK).index(row["plan"]), row["round"], row["against"])):
+        cells = [WEAK[row["plan"]], WEAK[row["against"]], str(row["round"]), str(len(row["seeds"]))]
         for metric in ("ndcg@10", "recall@10"):
             cells += [short(row[metric]["mean_b"]), interval(row[metric])]
         made.append(cells)
-    return table("rule | against | seeds | NDCG@10 | over the other | Recall@10 | over the other", made)
+    return table(
+        "rule | against | round | seeds | NDCG@10 | over the other | Recall@10 | over the other", made
+    )
