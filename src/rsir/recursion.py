@@ -132,10 +132,15 @@ class _Recursion:
         self.period = period_of(split.train, config.training, config.model.max_length)
 
     def enrich(self, k: int, data: Sequences) -> Sequences:
-        """Generate round k's rollouts from `data`, judge, and admit."""
-        folder = self.store.arm("rounds", k)
+        """Generate round k's rollouts from `data`, judge, and admit.
+
+        What is not learnt from any more, an earlier round's under `recursion.synthetic = "newest"`, is not
+        held against a rollout that repeats it.
+        """
+        folder, config = self.store.arm("rounds", k), self.config
         if folder.generation() is None:
-            self._generate(k, data, folder)
+            counts = "all" in (config.recursion.synthetic, config.generation.sources)
+            self._generate(k, data if counts else self.split.train, folder)
         return from_frame(folder.frame("synthetic"), self.interactions, data)
 
     def _generate(self, k: int, data: Sequences, folder: ArmFolder) -> None:
