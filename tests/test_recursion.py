@@ -156,9 +156,8 @@ def test_a_newcomer_writes_beside_the_bases_and_the_newest_data_is_learnt_from(t
         rounds[1]["admitted"],
         rounds[2]["admitted"],
     ]
-    again = [
-        set(map(tuple, run.store.arm("rounds", k).frame("synthetic")["items"].to_list())) for k in (1, 2)
-    ]
+    frames = [run.store.arm("rounds", k).frame("synthetic") for k in (1, 2)]
+    again = [set(zip(made["user"], map(tuple, made["items"]), strict=True)) for made in frames]
     assert again[0] & again[1], "a rollout of round 1 counts again in round 2, which does not learn from it"
     proved = prove(run)
     assert len(proved.synthetic) == rounds[1]["admitted"] + rounds[2]["admitted"]
