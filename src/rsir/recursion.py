@@ -132,16 +132,19 @@ class _Recursion:
         self.period = period_of(split.train, config.training, config.model.max_length)
 
     def enrich(self, k: int, data: Sequences) -> Sequences:
-        """Generate round k's rollouts from `data`, judge, and admit.
-
-        What is not learnt from any more, an earlier round's under `recursion.synthetic = "newest"`, is not
-        held against a rollout that repeats it.
-        """
-        folder, config = self.store.arm("rounds", k), self.config
+        """Generate round k's rollouts from `data`, judge, and admit."""
+        folder = self.store.arm("rounds", k)
         if folder.generation() is None:
-            counts = "all" in (config.recursion.synthetic, config.generation.sources)
-            self._generate(k, data if counts else self.split.train, folder)
+            self._generate(k, self._sources(data), folder)
         return from_frame(folder.frame("synthetic"), self.interactions, data)
+
+    def _sources(self, data: Sequences) -> Sequences:
+        """What generation and admission are handed of D_{k−1}: all that is a source, or is learnt from again.
+
+        So what a round admitted is not held against a later rollout that repeats it, if it is forgotten.
+        """
+        kept = (self.config.recursion.synthetic, self.config.generation.sources)
+        return data if "all" in kept else self.split.train
 
     def _generate(self, k: int, data: Sequences, folder: ArmFolder) -> None:
         config, seed = self.config, self.config.seed
@@ -237,7 +240,7 @@ class _Recursion:
         for j in range(1, k + 1) if arm not in ("updates", "plain") else ():
             folder = self.store.arm(folder_of(arm), j)
             if folder.generation() is None:
-                self._make_control(arm, j, data, count, folder)
+                self._make_control(arm, j, self._sources(data), count, folder)
             made = from_frame(folder.frame("synthetic"), self.interactions, data)
             data = enriched(train, data, made, self.config.recursion.synthetic)
         return data

@@ -103,16 +103,20 @@ def compare(
     """Ours, the plain rival and plain matrix products in turn."""
     note(f"{effort.passes} times in turn: a pass of ours over {len(data):,} sequences, the plain rival")
     predictions = TrainingRows.build(data, network(config).max_length).num_predictions
-    _, where = profile(lambda: _fit(data, config, device), "fit", "train") if effort.passes > 1 else (1, {})
+    fit, alone, where = lambda: _fit(data, config, device), dict[str, Timed[Any]](), dict[str, Any]()
+    if effort.passes > 1:
+        _, where = profile(fit, "fit", "train")
+    else:  # for memory: nothing else may be there yet
+        alone = interleaved({"ours": fit}, 1)
     peak = peak_bytes()
     products = {
         name: Product(_ROWS, network(config).dim, data.num_items, dtype=dtype, device=device)
         for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
     }
-    acts: dict[str, Callable[[], Any]] = {"ours": lambda: _fit(data, config, device), **products}
+    acts: dict[str, Callable[[], Any]] = {**({} if alone else {"ours": fit}), **products}
     if effort.plain_batches != 0:
         acts["plain"] = _plain(data, config, effort.plain_batches, device)
-    took = interleaved(acts, effort.passes)
+    took = {**interleaved(acts, effort.passes), **alone}
     ours = took["ours"]
     found: dict[str, Any] = {
         "settings": {
@@ -125,7 +129,7 @@ def compare(
         "cpu_seconds_per_pass": figure(ours.cpu_seconds),
         "predictions": predictions,
         "predictions_per_second": figure(predictions / ours.seconds),
-        "peak_rss_bytes": peak if where else peak_bytes(),
+        "peak_rss_bytes": peak,
         "loss": figure(ours.result.looks[-1].loss),
         **_matrix(config, data.num_items, predictions, ours, products, took),
         "rivals": {},
