@@ -35,25 +35,18 @@ LARGE = ["--items", "1000000"]
 
 def plans(asked: argparse.Namespace) -> dict[str, list[str]]:
     """The command line of each benchmark, without `rsir`."""
-    log = [str(path) for path in [real_log("Toys_and_Games")] if path.exists()]
-    data, place = [word for path in log for word in ("--data", path)], ["--device", asked.device]
+    toys, beauty, gpu = real_log("Toys_and_Games"), real_log("Beauty"), asked.device == "cuda"
+    data = ["--data", str(toys)] if toys.exists() else []
     libraries = ["--rivals", str(HERE / "rivals"), "--share", str(asked.share)] if asked.rivals else []
-    threads = ["--threads", str(asked.threads)] if asked.threads else []
-    gpu, beauty = asked.device == "cuda", real_log("Beauty")
+    threads, place = ["--threads", str(asked.threads)] if asked.threads else [], ["--device", asked.device]
+    how, sources = [*threads, *place], 10**6 if gpu else 10**5
     found = {
-        "generation": ["generation", *data, "--passes", "10", *threads, *place],
-        "training": ["training", *data, *libraries, *threads, *place],
-        "evaluation": ["evaluation", *data, *threads, *place],
+        "generation": ["generation", *data, "--passes", "10", *how],
+        "training": ["training", *data, *libraries, *how],
+        "evaluation": ["evaluation", *data, *how],
         "ingest": ["ingest"],
-        "generation_large": [
-            "generation",
-            *LARGE,
-            "--sources",
-            str(10**6 if gpu else 10**5),
-            *threads,
-            *place,
-        ],
-        "training_large": ["training", *LARGE, *threads, *place],
+        "generation_large": ["generation", *LARGE, "--sources", str(sources), *how],
+        "training_large": ["training", *LARGE, *how],
     }
     found = {name: ["bench", *words] for name, words in found.items()}
     if gpu and beauty.exists():

@@ -76,14 +76,21 @@ def confirmed() -> list[dict[str, Any]]:
     return sorted(found.values(), key=lambda row: (ORDER.index(row["backbone"]), row["data"]))
 
 
+def gained(row: dict[str, Any]) -> list[str]:
+    """Each metric of a row of peers_test.jsonl, and its gain over the control."""
+    return [
+        text
+        for metric in ("ndcg@10", "recall@10")
+        for text in (short(row[metric]["mean_b"]), interval(row[metric]))
+    ]
+
+
 def default_table() -> str:
     """Test figures of the default recipe beside its control, by backbone and data."""
     made = list[list[str]]()
     for row in confirmed():
         cells = [row["backbone"], row["data"].replace("_", " "), str(len(row["seeds"]))]
-        for metric in ("ndcg@10", "recall@10"):
-            cells += [short(row[metric]["mean_b"]), interval(row[metric])]
-        made.append(cells)
+        made.append(cells + gained(row))
     return table(
         "backbone | data | seeds | NDCG@10 | over its control | Recall@10 | over its control",
         made,
@@ -135,9 +142,7 @@ def newcomers_table() -> str:
     made = list[list[str]]()
     for row in sorted(rows, key=lambda row: (row["data"], row["round"])):
         cells = [row["data"].replace("_", " "), str(row["round"]), str(len(row["seeds"]))]
-        for metric in ("ndcg@10", "recall@10"):
-            cells += [short(row[metric]["mean_b"]), interval(row[metric])]
-        made.append(cells)
+        made.append(cells + gained(row))
     return table("data | round | seeds | NDCG@10 | over its control | Recall@10 | over its control", made)
 
 
@@ -157,9 +162,7 @@ def weak_table() -> str:
     rows = [row for row in rows_of("peers_test.jsonl") if row["plan"] in WEAK]
     for row in sorted(rows, key=lambda row: (list(WEAK).index(row["plan"]), row["round"], row["against"])):
         cells = [WEAK[row["plan"]], WEAK[row["against"]], str(row["round"]), str(len(row["seeds"]))]
-        for metric in ("ndcg@10", "recall@10"):
-            cells += [short(row[metric]["mean_b"]), interval(row[metric])]
-        made.append(cells)
+        made.append(cells + gained(row))
     return table(
         "rule | against | round | seeds | NDCG@10 | over the other | Recall@10 | over the other", made
     )

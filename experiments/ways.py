@@ -234,9 +234,9 @@ class Discriminator(nn.Module):
         self.head = nn.Linear(32, 1)
 
     def forward(self, rows: Ragged) -> Tensor:
-        states = self.network.encode(rows.tail(self.network.max_length))
-        mean = torch.zeros(len(rows), 32).index_add(0, rows.tail(self.network.max_length).row, states)
-        return self.head(mean / rows.lengths.clamp(max=self.network.max_length)[:, None]).squeeze(1)
+        read = rows.tail(self.network.max_length)
+        total = torch.zeros(len(read), 32).index_add(0, read.row, self.network.encode(read))
+        return self.head(total / read.lengths[:, None]).squeeze(1)
 
     def learn(self, real: Ragged, made: Ragged, seed: int) -> None:
         """Three passes."""

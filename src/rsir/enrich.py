@@ -11,7 +11,6 @@ from rsir.acquire import acquisition_rule
 from rsir.config import Config
 from rsir.data.interactions import Interactions
 from rsir.data.sequences import OBSERVED, Sequences
-from rsir.data.synthetic import enriched, from_frame
 from rsir.errors import DataError
 from rsir.generate import generate
 from rsir.run import Run
@@ -54,7 +53,7 @@ def enrich(
     config = config or run.config
     how, keys = config.generation, {"seed": config.seed, "round_index": k + 1}
     observed = run.split().train
-    sources = _with_rounds(run, observed, k) if how.sources == "all" else observed
+    sources = run.training_data(k)[-1] if how.sources == "all" else observed
     rollouts = generate(model, sources, how, **keys, device=device, progress=progress)
     rule = acquisition_rule(config.acquisition, how.min_length, model)
     admission = rule.admit(rollouts, sources, **keys)
@@ -67,15 +66,6 @@ def enrich(
     if len(twice):
         raise DataError(f"user id {twice[0]!r} of the log is one a synthetic sequence would get: rename it")
     return pl.concat([real, made])
-
-
-def _with_rounds(run: Run, observed: Sequences, last: int) -> Sequences:
-    """D_k: what the model of round k was trained on."""
-    data, keep = observed, run.config.recursion.synthetic
-    for k in range(1, last + 1):
-        admitted = from_frame(run.store.arm("rounds", k).frame("synthetic"), run.interactions, data)
-        data = enriched(observed, data, admitted, keep)
-    return data
 
 
 def events_frame(log: Interactions, data: Sequences) -> pl.DataFrame:

@@ -129,18 +129,12 @@ def generate(
             tile_size=tile_size,
             threads=threads,
             device=where,
-            met=_popular_first(sources),
+            met=sources.item_counts().argsort(descending=True, stable=True),
         )
         run = _Run(scorer, config, data, rows, (seed, round_index), progress)
         walks = [_Walk(run, part) for part in run.start().parts(threads)]
         side_by_side(_Walk.to_the_end, walks, threads, run.give_up)
         return run.finish(walks, started, home)
-
-
-def _popular_first(data: Sequences) -> Tensor:
-    """All items, those with most events first; int64 (V,)."""
-    events = torch.bincount(data.events.values, minlength=data.num_items)
-    return events.argsort(descending=True, stable=True)
 
 
 def _source_rows(model: Recommender, sources: Sequences, config: GenerationConfig) -> Tensor:

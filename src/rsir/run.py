@@ -9,7 +9,9 @@ from typing import Any
 import polars as pl
 import torch
 
+from rsir.data.sequences import Sequences
 from rsir.data.splits import Split, split
+from rsir.data.synthetic import enriched, from_frame
 from rsir.errors import ConfigError, DataError
 from rsir.lineage import Lineage
 from rsir.models import build_model
@@ -66,6 +68,15 @@ class Run:
         model = build_model(self.config.model, len(self.interactions.items))
         self.store.arm(arm, k).load_weights(model)
         return model.eval()
+
+    def training_data(self, last: int) -> list[Sequences]:
+        """D_0 … D_last: what the models of rounds 0 … last were trained on; these rounds are finished."""
+        observed, keep = self.split().train, self.config.recursion.synthetic
+        data = [observed]
+        for k in range(1, last + 1):
+            made = from_frame(self.store.arm("rounds", k).frame("synthetic"), self.interactions, data[-1])
+            data.append(enriched(observed, data[-1], made, keep))
+        return data
 
     def writer(self, round_index: int) -> SequenceModel:
         """Who generates and judges after a round: its model and the further bases, as one."""

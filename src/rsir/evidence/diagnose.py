@@ -10,7 +10,7 @@ import torch
 
 from rsir.data.sequences import OBSERVED, Sequences
 from rsir.data.splits import Split
-from rsir.data.synthetic import enriched, from_frame, leakage
+from rsir.data.synthetic import leakage
 from rsir.data.truth import Truth
 from rsir.evidence import diagnostics as d
 from rsir.evidence.breakdown import breakdown_point, contraction, true_error
@@ -51,7 +51,7 @@ def diagnose(run: Run, *, effort: Effort = Effort(), device: torch.device | str 
         docs/formats.md.
     """
     cut, truth = run.split(), run.store.truth()
-    unions = _unions(run, cut.train)
+    unions = run.training_data(len(run.store.arms("rounds")) - 1)
     made = _synthetic(unions[-1])
     rounds: list[Record] = []
     for k, data in enumerate(unions):
@@ -68,16 +68,6 @@ def diagnose(run: Run, *, effort: Effort = Effort(), device: torch.device | str 
             record["theory"] = _theory(run, cut, data, [*rounds, record], truth)
         rounds.append(record)
     return {"run": str(run.folder), "distances": list(DISTANCES), "rounds": rounds}
-
-
-def _unions(run: Run, train: Sequences) -> list[Sequences]:
-    """D_0, D_1, … of the finished rounds."""
-    unions, keep = [train], run.config.recursion.synthetic
-    for k in range(1, len(run.store.arms("rounds"))):
-        frame = run.store.arm("rounds", k).frame("synthetic")
-        made = from_frame(frame, run.interactions, unions[-1])
-        unions.append(enriched(train, unions[-1], made, keep))
-    return unions
 
 
 def _synthetic(data: Sequences, k: int | None = None) -> Sequences:
