@@ -106,20 +106,21 @@ def inserted(plan: Peers, k: int) -> Sequences:
 
 
 @torch.no_grad()
-def earlier(plan: Peers, k: int) -> Sequences:
-    """Three earlier items before the first one, of a model of reversed sequences, for histories of at most 8.
+def earlier(plan: Peers, k: int, items: int = 3, longest: int = 8) -> Sequences:
+    """Earlier items before the first one, of a model of reversed sequences, for histories that are not long.
 
     They count if the first real item ranks within τ behind them.
     """
-    train, writer, model = plan.split.train, plan.writer(k, plan.names), reversed_model(plan)
-    short = (train.events.lengths <= 8).nonzero().squeeze(1)
+    train, model = plan.split.train, reversed_model(plan)
+    writer = plan.writer(k, plan.writers_for(plan.names[0], k))
+    short = (train.events.lengths <= longest).nonzero().squeeze(1)
     rows = backwards(train.events.select(short))
-    for _ in range(3):
+    for _ in range(items):
         best = torch.cat([unseen(model.score(part), part).argmax(1) for part in pieces(rows)])
         rows = merged(rows, rows.last, best)
     made = backwards(rows)
-    prefix = made.slice_rows(torch.zeros_like(made.lengths), torch.full_like(made.lengths, 3))
-    held = within(plan, writer, prefix, made.values[made.offsets[:-1] + 3]).nonzero().squeeze(1)
+    prefix = made.slice_rows(torch.zeros_like(made.lengths), torch.full_like(made.lengths, items))
+    held = within(plan, writer, prefix, made.values[made.offsets[:-1] + items]).nonzero().squeeze(1)
     return added(plan, made.select(held), short[held], k)
 
 
@@ -169,8 +170,28 @@ class InsertedToo(Peers):
 class EarlierToo(Peers):
     """The default's rollouts and the sequences with earlier items."""
 
+    ITEMS, LONGEST = 3, 8
+
     def write(self, k: int, peer: str) -> Sequences:
-        return Sequences.concat([super().write(k, peer), earlier(self, k)])
+        return Sequences.concat([super().write(k, peer), earlier(self, k, self.ITEMS, self.LONGEST)])
+
+
+class OneEarlierToo(EarlierToo):
+    """One earlier item."""
+
+    ITEMS = 1
+
+
+class SixEarlierToo(EarlierToo):
+    """Six earlier items."""
+
+    ITEMS = 6
+
+
+class AllEarlierToo(EarlierToo):
+    """Histories of any length."""
+
+    LONGEST = 50
 
 
 class Half(Peers):
@@ -324,6 +345,9 @@ WAYS: dict[str, type[Peers]] = {
     "rollouts and inserted": InsertedToo,
     "earlier": Earlier,
     "rollouts and earlier": EarlierToo,
+    "rollouts and one earlier": OneEarlierToo,
+    "rollouts and six earlier": SixEarlierToo,
+    "rollouts and earlier for all": AllEarlierToo,
     "random half": Half,
     "half unknown": Unknown,
     "half hard": Hard,
