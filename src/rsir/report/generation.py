@@ -67,7 +67,7 @@ def _earlier(view: View) -> tuple[Text | Table, ...]:
     rules = view.config.recursion
     text = (
         f"Before histories of up to {rules.earlier_longest} events a model of reversed sequences put "
-        f"{rules.earlier_items} earlier items; they count where its first item ranks within τ behind them."
+        f"{rules.earlier_items} earlier items; they count where the first real item ranks within τ."
     )
     rows = tuple(
         (
