@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from threading import Lock
 from typing import Any
 
 import torch
@@ -82,7 +83,7 @@ def earlier_items(
         number: E ≥ 1, items put before each.
         longest: most events of a source.
         device: where to compute; default where the sources are.
-        progress: called with (sources done, sources).
+        progress: called with (sources done, all that are short), by one thread at a time.
 
     Returns:
         The verified ones, as rollouts numbered m, the next after `generate`'s: E written items, then all of
@@ -92,29 +93,30 @@ def earlier_items(
     where = torch.device(device) if device is not None else home
     data, among = sources.to(where), config.fidelity()
     parts = list(_of_one_length(data, longest, number))
+    total = sum(map(len, parts))
     networks = isinstance(writer, SequenceModel) and isinstance(judge, SequenceModel)
     with undivided() if networks else nullcontext(1) as given:
         threads = given if where.type == "cpu" else 1
         write, check = (scorer_for(model, threads=threads, device=where) for model in (writer, judge))
-        done = 0
+        one_at_a_time, waiting = Lock(), [len(rows) for rows in parts]
 
         def of(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            nonlocal done
             written = _written(write, data.events, rows, number)
             rank = _rank(check, written, data.events.values[data.events.offsets[rows]], among)
-            done += len(rows)
-            if progress is not None:
-                progress(done, sum(map(len, parts)))
+            with one_at_a_time:
+                waiting.remove(len(rows))
+                if progress is not None:
+                    progress(total - sum(waiting), total)
             return rows, written, rank
 
         found = side_by_side(of, parts, threads)
     nothing = torch.empty(0, dtype=torch.int64, device=where)
     found.append((nothing, nothing.view(0, number), nothing))
-    rows, written, rank = (torch.cat(column) for column in zip(*found, strict=True))
+    rows, written, rank = (torch.cat(column).to(home) for column in zip(*found, strict=True))
     held = torch.ones_like(rows, dtype=torch.bool) if among is None else among.holds(rank)
-    order = rows[held].argsort()
-    rows, written, rank = rows[held][order], written[held][order], rank[held][order]
-    return _record(data, rows, written, rank, config, int(held.numel()), started, home)
+    kept = held.nonzero().squeeze(1)[rows[held].argsort()]
+    made = sources.select(rows[kept]), rows[kept], written[kept], rank[kept]
+    return _record(*made, config, len(held), time.perf_counter() - started)
 
 
 def admitted_earlier_items(
@@ -189,35 +191,34 @@ def _rank(scorer: PrefixScorer, written_PE: Tensor, item_P: Tensor, among: RankF
 
 
 def _record(
-    data: Sequences,
+    source: Sequences,
     rows: Tensor,
     written_RE: Tensor,
     rank: Tensor,
     config: GenerationConfig,
     judged: int,
-    started: float,
-    home: torch.device,
+    seconds: float,
 ) -> Rollouts:
     """Written items and then the source, as rollouts."""
-    source, number = data.events.select(rows), written_RE.shape[1]
-    events = Ragged.from_lengths(source.values, source.lengths + number)
-    own = torch.cat([torch.zeros_like(written_RE, dtype=torch.bool).flatten(), source.values >= 0])
-    order = torch.cat([rows.new_tensor(range(len(rows))).repeat_interleave(number), source.row]).argsort(
-        stable=True
-    )
-    along = torch.zeros_like(order)
+    number = written_RE.shape[1]
+    lengths = source.events.lengths + number
+    values = torch.empty(int(lengths.sum()), dtype=torch.int64, device=rows.device)
+    events = Ragged.from_lengths(values, lengths)
+    own = events.position >= number
+    values[~own], values[own] = written_RE.flatten(), source.events.values
+    along = torch.zeros_like(values)
     along[events.offsets[:-1] + number] = rank
     return Rollouts(
-        events=Ragged(torch.cat([written_RE.flatten(), source.values])[order], events.offsets).to(home),
-        num_items=data.num_items,
-        source=rows.to(home),
-        rollout=torch.full_like(rows, config.num_rollouts).to(home),
-        user=data.user[rows].to(home),
-        stop_reason=torch.full_like(rows, StopReason.EXHAUSTED, dtype=torch.uint8).to(home),
-        rank=along.to(home),
-        own=own[order].to(home),
+        events=events,
+        num_items=source.num_items,
+        source=rows,
+        rollout=torch.full_like(rows, config.num_rollouts),
+        user=source.user,
+        stop_reason=torch.full_like(rows, StopReason.EXHAUSTED, dtype=torch.uint8),
+        rank=along,
+        own=own,
         min_length=config.min_length,
         checks=((judged, len(rows)),),
         distinct_prefixes=judged,
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
     )
