@@ -170,26 +170,32 @@ class _Recursion:
         admission = rule.admit(rollouts, data, seed=seed, round_index=k)
         facts = {**rollouts.facts(), "admission": admission.counts, "round": k}
         if self.truth is not None and len(admission.rows):
-            synthetic = admission.sequences(rollouts, k)
-            facts["leakage"] = leakage(self.truth, self.interactions, synthetic, self.split.train)
-        frames = [to_frame(rollouts, admission.rows, k, self.interactions)]
+            made = admission.sequences(rollouts, k)
+            facts["leakage"] = leakage(self.truth, self.interactions, made, self.split.train)
+        synthetic = to_frame(rollouts, admission.rows, k, self.interactions)
         told = f"round {k}: {len(rollouts):,} rollouts, {len(admission.rows):,} admitted"
-        if number := config.recursion.earlier_items:
-            made, kept, facts["earlier"] = admitted_earlier_items(
-                self.lineage.model("reversed", 1),
-                model,
-                data,
-                config,
-                round_index=k,
-                device=self.device,
-                progress=self.watch.advance,
-            )
-            frames.append(to_frame(made, kept.rows, k, self.interactions, earlier=number))
-            told += f"; earlier items before {len(kept.rows):,} histories"
+        if config.recursion.earlier_items:
+            extended, facts["earlier"] = self._earlier(k, data, model)
+            synthetic = pl.concat([synthetic, extended])
+            told += f"; earlier items before {len(extended):,} histories"
         facts["seconds"] = time.perf_counter() - started
-        folder.save_generation(facts, pl.concat(frames))
-        self.store.log("generated", round=k, admitted=sum(map(len, frames)))
+        folder.save_generation(facts, synthetic)
+        self.store.log("generated", round=k, admitted=len(synthetic))
         self.watch.note(told)
+
+    def _earlier(self, k: int, data: Sequences, judge: SequenceModel) -> tuple[pl.DataFrame, dict[str, Any]]:
+        """Short histories behind earlier items, as they are kept, and what became of the rest."""
+        writer, number = self.lineage.model("reversed", 1), self.config.recursion.earlier_items
+        made, admission, facts = admitted_earlier_items(
+            writer,
+            judge,
+            data,
+            self.config,
+            round_index=k,
+            device=self.device,
+            progress=self.watch.advance,
+        )
+        return to_frame(made, admission.rows, k, self.interactions, earlier=number), facts
 
     def train(self, arm: str, k: int, data: Sequences, budget: int | None = None) -> dict[str, Any]:
         """Fit round k of an arm on `data` and judge it on validation; its record."""
