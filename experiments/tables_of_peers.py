@@ -40,7 +40,10 @@ PLANS = {
     "way: inserted": "no rollouts; observed sequences with items between",
     "way: rollouts and inserted": "the default's rollouts and sequences with items between",
     "way: earlier": "no rollouts; short histories with three earlier items",
-    "way: rollouts and earlier": "the default's rollouts and histories with earlier items",
+    "way: rollouts and earlier": "the default's rollouts and three earlier items; then a base more writes",
+    "way: rollouts and one earlier": "the default's rollouts and one earlier item",
+    "way: rollouts and six earlier": "the default's rollouts and six earlier items",
+    "way: rollouts and earlier for all": "the default's rollouts and three earlier items, long histories too",
     "gru-writes": "a GRU4Rec writes",
     "hstu-writes": "an HSTU writes",
     "narrow-writes": "a base of width 16 writes",
@@ -136,11 +139,12 @@ def control_of(plan: str) -> str:
     return AFTER.get(plan, "observed-warm" if plan == "warm" else "observed")
 
 
-def newcomers_table() -> str:
-    """Test figures of rounds in each of which a base more writes, beside the control's same round."""
-    rows = [row for row in rows_of("peers_test.jsonl") if row["plan"] == "newcomers"]
+def rounds_table(plan: str) -> str:
+    """Test figures of a plan's rounds, each beside the control's same round."""
+    rows = [row for row in rows_of("peers_test.jsonl") if row["plan"] == plan]
     made = list[list[str]]()
-    for row in sorted(rows, key=lambda row: (row["data"], row["round"])):
+    newest = {(row["data"], row["round"]): row for row in rows}
+    for _, row in sorted(newest.items()):
         cells = [row["data"].replace("_", " "), str(row["round"]), str(len(row["seeds"]))]
         made.append(cells + gained(row))
     return table("data | round | seeds | NDCG@10 | over its control | Recall@10 | over its control", made)

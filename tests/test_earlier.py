@@ -7,6 +7,7 @@ from oracles.generation import Score, score_function
 from oracles.models import DecayedMean, MarkovTable
 
 import rsir
+from rsir.cli import main
 from rsir.data.rollouts import Rollouts
 from rsir.data.sequences import Sequences
 from rsir.data.simulate import SimulationConfig, simulate
@@ -199,6 +200,13 @@ def test_the_audit_proves_them(run: Run) -> None:
         for frame in made
     )
     assert prove(run).checks["generated_items"] == written
+
+
+def test_what_the_backward_writer_wrote_is_held_against_what_it_ranks_near(run: Run) -> None:
+    for held in audit(run, permutations=99)["held_out"].values():
+        assert held["earlier_items"].keys() == {"chance", "neighbours"}
+        assert held["earlier_items"]["neighbours"]["p"] > 0.01
+    assert main(["audit", str(run.folder), "--permutations", "9"]) == 0
 
 
 def test_the_audit_names_a_source_that_was_changed(run: Run) -> None:

@@ -123,18 +123,18 @@ def _print_audit(found: dict[str, Any]) -> None:
     print_line(f"test split read for: {', '.join(test['read']) or 'none'}; {order}")
     print_line()
     rows = [
-        [split, statistic, against, r["observed"], r["mean"], r["low"], r["high"], r["p"]]
+        [split, statistic.replace("_", " "), against, r["observed"], r["mean"], r["low"], r["high"], r["p"]]
         for split, held in found["held_out"].items()
-        for statistic in ("transitions", "items")
-        for against, r in held[statistic].items()
+        for statistic in ("transitions", "items", "earlier_items")
+        for against, r in held.get(statistic, {}).items()
     ]
     if rows:
         heads = ["held out", "in synthetic data", "against", "observed", "expected", "from", "to", "p"]
         print_table(heads, rows)
         print_line(
             "chance: targets permuted among users, as popular; a model that knows a user's taste is above it "
-            "without a leak. neighbours: items the base ranks next to the target for the same user; "
-            "far above these is what a leak looks like."
+            "without a leak. neighbours: items that the base, for earlier items the model of reversed "
+            "sequences, ranks next to the target for the same user; far above these is what a leak looks like."
         )
 
 

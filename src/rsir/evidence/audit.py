@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import Tensor
+
 from rsir.data.sequences import Sequences
-from rsir.data.splits import Cases, Split
+from rsir.data.splits import Cases
 from rsir.evidence.held_out import (
+    Lookup,
     against_chance,
     against_neighbours,
     held_items,
@@ -14,9 +17,8 @@ from rsir.evidence.held_out import (
     neighbours,
     novel,
 )
-from rsir.evidence.provenance import prove
+from rsir.evidence.provenance import Provenance, prove
 from rsir.evidence.seal import check_seal
-from rsir.models.base import SequenceModel
 from rsir.run import Run
 
 
@@ -37,12 +39,10 @@ def audit(run: Run, *, permutations: int = 999, seed: int = 0) -> dict[str, Any]
     """
     proved = prove(run)
     sealed = check_seal(run)
-    cut, synthetic = run.split(), proved.synthetic
-    held = {}
-    if len(synthetic):
-        model = run.model(0)
+    cut, held = run.split(), dict[str, Any]()
+    if len(proved.synthetic):
         for name, cases in (("valid", cut.valid), ("test", cut.test)):
-            held[name] = _counts(cut, synthetic, cases, model, permutations, seed)
+            held[name] = _counts(run, proved, cut.train, cases, permutations=permutations, seed=seed)
     return {
         "run": str(run.folder),
         "leak": False,
@@ -52,22 +52,27 @@ def audit(run: Run, *, permutations: int = 999, seed: int = 0) -> dict[str, Any]
     }
 
 
-def _counts(
-    cut: Split, synthetic: Sequences, cases: Cases, model: SequenceModel, permutations: int, seed: int
+def _counts(run: Run, proved: Provenance, train: Sequences, cases: Cases, **draws: int) -> dict[str, Any]:
+    """The statistics of one split, each against chance and against its writer's neighbours."""
+    rollouts, extended = (
+        proved.synthetic.select(rows.nonzero().squeeze(1)) for rows in (proved.ahead == 0, proved.ahead > 0)
+    )
+    found: dict[str, Any] = {"cases": len(cases), "novel_events": int(novel(proved.synthetic, train).sum())}
+    lookups = {"transitions": held_transitions(rollouts, cases, train), "items": held_items(rollouts, train)}
+    found |= _against(lookups, cases, train, neighbours(run.model(0), cases), **draws)
+    if (writer := run.backward_writer()) is not None and len(extended):
+        asked = Cases(cases.histories.reversed(), cases.target, cases.user)
+        lookups = {"earlier_items": held_items(extended, train)}
+        found |= _against(lookups, cases, train, neighbours(writer, asked), **draws)
+    return found
+
+
+def _against(
+    lookups: dict[str, Lookup], cases: Cases, train: Sequences, near: Tensor, **draws: int
 ) -> dict[str, Any]:
-    """Both statistics of one split, each against both references."""
-    lookups = {
-        "transitions": held_transitions(synthetic, cases, cut.train),
-        "items": held_items(synthetic, cut.train),
-    }
-    options = {"permutations": permutations, "seed": seed}
-    near = neighbours(model, cases)
+    """Each statistic against both references."""
     references = {
-        "chance": against_chance(lookups, cases, cut.train.item_counts(), **options),
-        "neighbours": against_neighbours(lookups, cases, near, **options),
+        "chance": against_chance(lookups, cases, train.item_counts(), **draws),
+        "neighbours": against_neighbours(lookups, cases, near, **draws),
     }
-    return {
-        "cases": len(cases),
-        "novel_events": int(novel(synthetic, cut.train).sum()),
-        **{name: {of: found[name] for of, found in references.items()} for name in lookups},
-    }
+    return {name: {of: found[name] for of, found in references.items()} for name in lookups}

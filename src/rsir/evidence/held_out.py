@@ -5,8 +5,9 @@ about as popular. Counted are novel items alone, those outside the user's traini
 has learned a user's taste is above this chance without any leak; so a second reference stands beside: the
 *neighbours*, the items that the base model ranks just above and just below the held-out one for the same
 user. A model that never saw the held-out item generates it about as often as these two; an excess over
-them is what a leak would look like. Held-out items ranked first have no upper neighbour and are left
-out there.
+them is what a leak would look like. Earlier items were written by a model of reversed sequences: their
+neighbours are those that it ranks before the history. Held-out items ranked first have no upper neighbour
+and are left out there.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def novel(synthetic: Sequences, train: Sequences) -> Tensor:
 
 def held_transitions(synthetic: Sequences, cases: Cases, train: Sequences) -> Lookup:
     """By user: how often the last item before the target is followed by each novel item."""
-    last = torch.full((int(max(synthetic.user.max(), cases.user.max())) + 1,), -1)
+    last = torch.full((int(max(train.user.max(), cases.user.max())) + 1,), -1)
     last[cases.user] = cases.histories.values[cases.histories.last]
     user, values = synthetic.user[synthetic.events.row], synthetic.events.values
     follows = (novel(synthetic, train) & (synthetic.events.position > 0)).nonzero().squeeze(1)

@@ -12,6 +12,7 @@ from typing import Any
 
 import polars as pl
 import torch
+from torch import Tensor
 
 from rsir.data.sequences import Sequences
 from rsir.data.synthetic import enriched, from_frame
@@ -29,10 +30,12 @@ class Provenance:
 
     Attributes:
         synthetic: the admitted sequences of all rounds, in order.
+        ahead: int64 (S,), the earlier items that each begins with; 0 for rollouts.
         checks: by name: how many things were looked at, all of them in order.
     """
 
     synthetic: Sequences
+    ahead: Tensor
     checks: dict[str, int]
 
 
@@ -45,7 +48,8 @@ def prove(run: Run) -> Provenance:
     train = run.split().train
     if run.interactions.fingerprint != run.store.data_facts["fingerprint"]:
         raise DataError(_failed(run, "data", "the log kept there is not the one the run was made from"))
-    data, made, checks = train, list[Sequences](), {"sequences": 0, "generated_items": 0, "training_data": 0}
+    data, made, aheads = train, list[Sequences](), list[Tensor]()
+    checks = {"sequences": 0, "generated_items": 0, "training_data": 0}
     keep = run.config.recursion.synthetic
     for folder in (run.store.arm("rounds", 0), *run.store.arms("bases")):
         checks["training_data"] += _same_data(run, folder, train) if folder.done else 0
@@ -59,13 +63,15 @@ def prove(run: Run) -> Provenance:
         ahead = _ahead(frame)
         checks["generated_items"] += int(torch.where(ahead > 0, ahead, synthetic.events.lengths - 1).sum())
         made.append(synthetic)
+        aheads.append(ahead)
         data = enriched(train, data, synthetic, keep)
         for arm, expected in (("rounds", data), ("control", train), (folder_of("plain"), train)):
             if run.store.arm(arm, k).done:
                 checks["training_data"] += _same_data(run, run.store.arm(arm, k), expected)
     for arm in run.store.control_arms():
         checks["training_data"] += _prove_control(run, arm, train)
-    return Provenance(Sequences.concat([train.select(torch.arange(0)), *made]), checks)
+    nothing = torch.empty(0, dtype=torch.int64)
+    return Provenance(Sequences.concat([train.select(nothing), *made]), torch.cat([nothing, *aheads]), checks)
 
 
 def _prove_control(run: Run, arm: str, train: Sequences) -> int:
@@ -116,7 +122,7 @@ def _refuse_strangers(
 
 def _strangers(
     run: Run, k: int, made: Sequences, frame: pl.DataFrame, data: Sequences
-) -> Iterator[tuple[str, torch.Tensor]]:
+) -> Iterator[tuple[str, Tensor]]:
     """Each rule with the rows that break it; later rules rely on earlier ones."""
     yield f"the sequence is not of round {k}", made.round_index != k
     yield "its source is no row of the data before", (made.source < 0) | (made.source >= len(data))
@@ -138,14 +144,14 @@ def _strangers(
     yield "an item marked as the source's own is not in the source", false > 0
 
 
-def _ahead(frame: pl.DataFrame) -> torch.Tensor:
+def _ahead(frame: pl.DataFrame) -> Tensor:
     """How many earlier items each sequence begins with; older runs have none."""
     if "earlier" not in frame.columns:
         return torch.zeros(len(frame), dtype=torch.int64)
     return torch.from_numpy(frame["earlier"].to_numpy().copy())
 
 
-def _whole(made: Sequences, data: Sequences, ahead: torch.Tensor) -> torch.Tensor:
+def _whole(made: Sequences, data: Sequences, ahead: Tensor) -> Tensor:
     """Whether its source, item for item, stands behind a sequence's earlier items; true for rollouts."""
     source = data.events.select(made.source)
     same = (ahead == 0) | (made.events.lengths == source.lengths + ahead)
@@ -156,7 +162,7 @@ def _whole(made: Sequences, data: Sequences, ahead: torch.Tensor) -> torch.Tenso
     return same.index_fill(0, rows[wrong], False)
 
 
-def _contains(data: Sequences, row: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+def _contains(data: Sequences, row: Tensor, item: Tensor) -> Tensor:
     """Whether each row of the data holds the item; bool, of the shape of `item`."""
     held = (data.events.row * data.num_items + data.events.values).unique()
     asked = row * data.num_items + item
