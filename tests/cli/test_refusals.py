@@ -230,9 +230,15 @@ def test_a_file_size_limit(tmp_path: Path) -> None:
     assert tree(tmp_path) == {}
 
 
-def test_the_installed_command(tmp_path: Path) -> None:
-    script = Path(sys.executable).with_name("rsir")
-    words = [str(script), "run", str(tmp_path / "no.csv"), "--out", str(tmp_path / "out"), "--json"]
+INSTALLED = {
+    "rsir": [str(Path(sys.executable).with_name("rsir"))],
+    "python -m rsir": [sys.executable, "-m", "rsir"],
+}
+
+
+@pytest.mark.parametrize("command", INSTALLED.values(), ids=INSTALLED)
+def test_the_installed_command(tmp_path: Path, command: list[str]) -> None:
+    words = [*command, "run", str(tmp_path / "no.csv"), "--out", str(tmp_path / "out"), "--json"]
     done = subprocess.run(words, capture_output=True, text=True)
     refused(Outcome(done.returncode, done.stdout, done.stderr), "no such file")
     assert tree(tmp_path) == {}
