@@ -21,6 +21,7 @@ from rsir.config import Config, load_config
 from rsir.data.sequences import Sequences
 from rsir.errors import StoreError
 from rsir.evidence.provenance import prove
+from rsir.files import locked
 from rsir.models.ensemble import Ensemble
 from rsir.recursion import ADVICE, Ending
 from rsir.run import Run
@@ -298,7 +299,7 @@ def test_kill_9_again_and_again(finished: Run, tmp_path: Path) -> None:
 
 
 def test_a_folder_in_use_is_left_alone(finished: Run) -> None:
-    with finished.store.locked(), pytest.raises(StoreError, match="another process"):
+    with locked(finished.folder), pytest.raises(StoreError, match="another process"):
         rsir.resume(finished.folder)
 
 

@@ -19,7 +19,7 @@ from rsir.data.splits import Split, split
 from rsir.data.truth import Truth
 from rsir.devices import environment, peak_rss_bytes, resolve_device, resolve_precision
 from rsir.errors import ConfigError
-from rsir.files import write_json
+from rsir.files import locked, write_json
 from rsir.models import HSTUConfig, build_model
 from rsir.models.base import SequenceModel
 from rsir.recursion import recurse
@@ -158,7 +158,7 @@ def _go(
 ) -> Run:
     """Do what is left of a run, keeping count of time and memory over stops."""
     store = opened.store
-    with store.locked():
+    with locked(store.folder):
         if store.result() is not None:
             return opened
         clock = _Clock(store, watch)
