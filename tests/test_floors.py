@@ -16,7 +16,7 @@ FLOORS = {
     3: {"train", "evaluate", "explore", "fidelity"},
     4: {"generate", "steps", "acquire"},
     5: {"config", "store"},
-    6: {"recursion", "evidence", "run", "launch", "enrich", "assess", "teaching", "lineage"},
+    6: {"recursion", "evidence", "run", "launch", "enrich", "assess", "teaching", "lineage", "refusals"},
     7: {"adapters", "bench", "report", "tune"},
     8: {"cli"},
 }

@@ -54,8 +54,8 @@ def enrich(
     how, keys = config.generation, {"seed": config.seed, "round_index": k + 1}
     observed = run.split().train
     sources = run.training_data(k)[-1] if how.sources == "all" else observed
-    rollouts = generate(model, sources, how, **keys, device=device, progress=progress)
     rule = acquisition_rule(config.acquisition, how.min_length, model)
+    rollouts = generate(model, sources, how, **keys, device=device, progress=progress)
     admission = rule.admit(rollouts, sources, **keys)
     made = _frame(run.interactions, admission.sequences(rollouts, k + 1), "synthetic")
     if only_synthetic:

@@ -149,6 +149,7 @@ def test_values_that_do_not_go_together_fail_one_trial(call: Callable[..., Outco
         (["--search", "model.dropout=.2..1.5"], "impossible value model.dropout"),
         (["--space", "nowhere.toml"], "nowhere.toml: no such file"),
         (["--set", "recursion.rounds=0"], "no self-improvement to tune"),
+        (["--set", "recursion.teachers=['nowhere']"], "there is no run directory nowhere"),
     ],
 )
 def test_refusals(call: Callable[..., Outcome], tmp_path: Path, words: list[str], what: str) -> None:

@@ -24,10 +24,11 @@ from rsir.devices import environment, resolve_device
 from rsir.errors import ConfigError, ModelError
 from rsir.evaluate import evaluate
 from rsir.files import write_json, write_text
-from rsir.launch import open_log, refuse_untrainable, resolved
+from rsir.launch import open_log, resolved
 from rsir.models import build_model
 from rsir.models.base import SequenceModel
 from rsir.recursion import recurse
+from rsir.refusals import refuse_untrainable
 from rsir.rng import generator_seed
 from rsir.store import RunStore
 from rsir.teaching import open_teachers
@@ -89,6 +90,17 @@ def tune(
     """
     library()
     config, where = config or Config(), resolve_device(device)
+    _refuse_nothing_to_try(tuning, config)
+    interactions, _ = open_log(log, config)
+    cut = split(interactions, config.split)
+    teacher = open_teachers(config.recursion.teachers, interactions, config, where)
+    refuse_untrainable(cut, config, teacher)
+    folder, cut = Path(out), replace(cut, test=cut.valid)
+    with held(folder, tuning.facts(config, interactions)):
+        return _Search(tuning, config, interactions, cut, folder, where, watch or Watch(), teacher).run()
+
+
+def _refuse_nothing_to_try(tuning: Tuning, config: Config) -> None:
     if tuning.trials < 1 or (tuning.timeout is not None and tuning.timeout <= 0):
         raise ConfigError(
             f"a budget of {tuning.trials} trials and {tuning.timeout} seconds tries nothing: raise it"
@@ -99,15 +111,6 @@ def tune(
         raise ConfigError(
             "recursion.rounds = 0 leaves no self-improvement to tune: raise it, or say --for base"
         )
-    interactions, _ = open_log(log, config)
-    cut = split(interactions, config.split)
-    refuse_untrainable(cut, config)
-    folder = Path(out)
-    with held(folder, tuning.facts(config, interactions)):
-        search = _Search(
-            tuning, config, interactions, replace(cut, test=cut.valid), folder, where, watch or Watch()
-        )
-        return search.run()
 
 
 class _ImpossibleError(Exception):
@@ -126,9 +129,10 @@ class _Search:
         folder: Path,
         device: torch.device,
         watch: Watch,
+        teacher: SequenceModel | None,
     ) -> None:
         self.tuning, self.log, self.cut, self.folder = tuning, log, cut, folder
-        self.device, self.watch, self.given = device, watch, config
+        self.device, self.watch, self.given, self.teacher = device, watch, config, teacher
         self.config = resolved(with_values(config, {"recursion.control": False}), device, log)
         self.counts = cut.train.item_counts()
 
@@ -192,7 +196,7 @@ class _Search:
         """The configuration of a trial: each value is possible, but they may not go together."""
         try:
             config = resolved(with_values(self.config, values), self.device, self.log)
-            refuse_untrainable(self.cut, config)
+            refuse_untrainable(self.cut, config, self.teacher)
         except ConfigError as error:
             raise _ImpossibleError(str(error)) from None
         return config
@@ -254,8 +258,7 @@ class _Search:
         return place
 
     def _recurse(self, config: Config, store: RunStore) -> None:
-        teacher = open_teachers(config.recursion.teachers, self.log, config, self.device)
-        how: dict[str, Any] = {"device": self.device, "watch": self.watch, "teacher": teacher}
+        how: dict[str, Any] = {"device": self.device, "watch": self.watch, "teacher": self.teacher}
         recurse(self.cut, self.log, config, store, **how)
 
     def _store(self, place: Path, config: Config) -> RunStore:
