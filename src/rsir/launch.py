@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from rsir.compiled import tell_of_compiling
 from rsir.config import Config, load_config
 from rsir.data.describe import describe
 from rsir.data.interactions import Interactions
@@ -136,7 +137,7 @@ def _go(
     with locked(store.folder):
         if store.result() is not None:
             return opened
-        clock = _Clock(store, watch)
+        clock = _Clock(store, watch, device)
         store.log("started", device=str(device))
         clock.write("running")
         try:
@@ -153,8 +154,8 @@ def _go(
 class _Clock(Watch):
     """Keeps status.json up to date while passing on what it hears: a kill loses little of the count."""
 
-    def __init__(self, store: RunStore, watch: Watch) -> None:
-        self.path, self.watch = store.folder / "status.json", watch
+    def __init__(self, store: RunStore, watch: Watch, device: torch.device) -> None:
+        self.path, self.watch, self.device = store.folder / "status.json", watch, device
         before = store.status()
         self.seconds, self.peak = before.get("seconds", 0.0), before.get("peak_rss_bytes", 0)
         self.started = self.written = time.perf_counter()
@@ -168,6 +169,8 @@ class _Clock(Watch):
 
     def stage(self, name: str, arm: str, round_index: int) -> None:
         self.watch.stage(name, arm, round_index)
+        if name == "generate":
+            tell_of_compiling(self.watch, self.device)
 
     def advance(self, done: int, total: int | None) -> None:
         if time.perf_counter() - self.written > 1:

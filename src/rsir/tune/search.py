@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from rsir.compiled import tell_of_compiling
 from rsir.config import Config, to_toml
 from rsir.data.interactions import Interactions
 from rsir.data.splits import Split, split
@@ -234,6 +235,7 @@ class _Search:
         Further bases are trained by the first trial, and kept for the others.
         """
         place, base = self.folder / ".trial", self._trained_base()
+        tell_of_compiling(self.watch, self.device)
         shutil.rmtree(place, ignore_errors=True)
         try:
             store = self._store(place, config)
