@@ -99,6 +99,9 @@ def training(found: dict[str, Any]) -> list[Row]:
         if rival.get("ndcg@10") is not None:
             goal = f"seconds to the NDCG@10 {rival['ndcg@10']:.4f} of {label}, theirs and ours"
             rows.append((goal, f"{shown(rival['seconds_to_ndcg'])}, {shown(ours)}"))
+        by_then = found.get("our_ndcg_by_then", {}).get(name)
+        if by_then is not None:
+            rows.append((f"our NDCG@10 by the time {label} had it", f"{by_then:.4f}"))
     return rows
 
 

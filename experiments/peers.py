@@ -57,6 +57,7 @@ class Peers:
         self.log, self.names, self.trained = given.log, given.peers, given.trained
         self.settings, self.writers, self.alone = tuple(given.set), given.writers, given.alone
         self.replace, self.plan, self.observed = given.replace, given.plan, given.observed
+        self.first: int | None = given.first
         self.folder = given.runs / self.log.stem / self.plan
         self.split: Split = self.run_of(self.names[0]).split()
         self.counts = self.split.train.item_counts()
@@ -87,9 +88,14 @@ class Peers:
         return Ensemble(writers).eval() if len(writers) > 1 else writers[0]
 
     def writers_for(self, peer: str, k: int) -> list[str]:
-        """Who writes for a peer in round k: itself, itself and as many more as rounds before, or all."""
+        """Who writes for a peer in round k: itself, itself and as many more as rounds before, or all.
+
+        Or the first few peers, and one more in each further round.
+        """
         if self.alone:
             return [peer]
+        if self.first is not None:
+            return self.names[: self.first + k - 1]
         mine = self.names.index(peer) if self.writers == "newcomers" else 0
         in_turn = self.names[mine:] + self.names[:mine]
         return in_turn[:k] if self.writers == "newcomers" else in_turn
@@ -211,6 +217,7 @@ def search(given: argparse.Namespace, plan: Peers) -> None:
                 "shape": given.shape,
                 "writers": given.writers,
                 "alone": given.alone,
+                "first": given.first,
             }
             how |= {"replace": given.replace, "observed": given.observed}
             append("peers.jsonl", {**key, **facts, **how, "commit": commit() or ""})
@@ -258,6 +265,9 @@ def arguments(about: str | None) -> argparse.ArgumentParser:
         choices=("last", "all", "bases", "newcomers"),
         default="last",
         help="peers of which rounds write; newcomers: a base more in each",
+    )
+    parser.add_argument(
+        "--first", type=int, metavar="N", help="peers that write in round 1, one more in each further round"
     )
     parser.add_argument("--alone", action="store_true", help="each peer writes for itself")
     parser.add_argument(

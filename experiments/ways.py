@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from rsir.data.batches import Batch
 from rsir.data.rollouts import StopReason
 from rsir.data.sequences import Sequences
+from rsir.earlier import backwards, earlier_items
 from rsir.generate import generate
 from rsir.models import build_model
 from rsir.models.base import SequenceModel
@@ -105,25 +106,16 @@ def inserted(plan: Peers, k: int) -> Sequences:
     return added(plan, merged(train.events, place, torch.cat(items)[taken]).select(changed), changed, k)
 
 
-@torch.no_grad()
-def earlier(plan: Peers, k: int) -> Sequences:
-    """Three earlier items before the first one, of a model of reversed sequences, for histories of at most 8.
+def earlier(plan: Peers, k: int, items: int = 3, longest: int = 8) -> Sequences:
+    """Earlier items before the first one, of a model of reversed sequences, for histories that are not long.
 
     They count if the first real item ranks within τ behind them.
     """
-    train, writer, model = plan.split.train, plan.writer(k, plan.names), reversed_model(plan)
-    short = (train.events.lengths <= 8).nonzero().squeeze(1)
-    rows = backwards(train.events.select(short))
-    for _ in range(3):
-        best = torch.cat([unseen(model.score(part), part).argmax(1) for part in pieces(rows)])
-        rows = merged(rows, rows.last, best)
-    made = backwards(rows)
-    prefix = made.slice_rows(torch.zeros_like(made.lengths), torch.full_like(made.lengths, 3))
-    held = within(plan, writer, prefix, made.values[made.offsets[:-1] + 3]).nonzero().squeeze(1)
-    return added(plan, made.select(held), short[held], k)
+    judge, how = plan.writer(k, plan.writers_for(plan.names[0], k)), plan.config.generation
+    made = earlier_items(reversed_model(plan), judge, plan.split.train, how, number=items, longest=longest)
+    return added(plan, made.events, made.source, k)
 
 
-@torch.enable_grad()
 def reversed_model(plan: Peers) -> SequenceModel:
     """The first peer's network and training on reversed data, for as many updates."""
     run, path = plan.run_of(plan.names[0]), plan.folder.parent / "reversed.safetensors"
@@ -131,18 +123,13 @@ def reversed_model(plan: Peers) -> SequenceModel:
     model = build_model(run.config.model, plan.split.train.num_items)
     if not path.exists():
         rows, updates = plan.split.train, run.store.arm("rounds", 0).record()["updates"]
-        data, looks = Sequences.observed(backwards(rows.events), rows.num_items), count()
+        data, looks = backwards(rows), count()
         judge = lambda _: {"ndcg@10": float(next(looks))}  # noqa: E731 - nothing to judge by: the last is kept
         fit(model, data, run.config.training, judge, seed=0, budget=updates)
         path.parent.mkdir(parents=True, exist_ok=True)
         save_weights(path, model)
     load_weights(path, model)
     return model.eval()
-
-
-def backwards(rows: Ragged) -> Ragged:
-    """Each row from its end to its start."""
-    return Ragged(rows.values[rows.offsets[rows.row] + rows.from_end], rows.offsets)
 
 
 class Inserted(Peers):
@@ -169,8 +156,28 @@ class InsertedToo(Peers):
 class EarlierToo(Peers):
     """The default's rollouts and the sequences with earlier items."""
 
+    ITEMS, LONGEST = 3, 8
+
     def write(self, k: int, peer: str) -> Sequences:
-        return Sequences.concat([super().write(k, peer), earlier(self, k)])
+        return Sequences.concat([super().write(k, peer), earlier(self, k, self.ITEMS, self.LONGEST)])
+
+
+class OneEarlierToo(EarlierToo):
+    """One earlier item."""
+
+    ITEMS = 1
+
+
+class SixEarlierToo(EarlierToo):
+    """Six earlier items."""
+
+    ITEMS = 6
+
+
+class AllEarlierToo(EarlierToo):
+    """Histories of any length."""
+
+    LONGEST = 50
 
 
 class Half(Peers):
@@ -324,6 +331,9 @@ WAYS: dict[str, type[Peers]] = {
     "rollouts and inserted": InsertedToo,
     "earlier": Earlier,
     "rollouts and earlier": EarlierToo,
+    "rollouts and one earlier": OneEarlierToo,
+    "rollouts and six earlier": SixEarlierToo,
+    "rollouts and earlier for all": AllEarlierToo,
     "random half": Half,
     "half unknown": Unknown,
     "half hard": Hard,

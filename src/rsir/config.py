@@ -63,6 +63,13 @@ class RecursionConfig(Settings):
     synthetic: Literal["newest", "all"] = Field(
         "newest", description="rounds whose admitted sequences a round learns from beside the observed data"
     )
+    earlier_items: int = Field(
+        0,
+        ge=0,
+        description="items that a model of reversed sequences puts before the first one of short histories; "
+        "0 trains none",
+    )
+    earlier_longest: int = Field(8, ge=1, description="most events of a history that gets earlier items")
     dropout_share: float = Field(
         0.6,
         ge=0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import polars as pl
 import torch
@@ -11,6 +12,7 @@ from rsir.acquire import acquisition_rule
 from rsir.config import Config
 from rsir.data.interactions import Interactions
 from rsir.data.sequences import OBSERVED, Sequences
+from rsir.earlier import admitted_earlier_items
 from rsir.errors import DataError
 from rsir.generate import generate
 from rsir.run import Run
@@ -34,7 +36,8 @@ def enrich(
     Args:
         run: the run.
         round_index: whose model generates, with the run's further bases; default the chosen round's.
-        config: its seed, generation and acquisition sections are read; default the run's.
+        config: its seed, generation and acquisition sections are read, and how many earlier items short
+            histories get where the run has a model of reversed sequences; default the run's.
         only_synthetic: leave out the observed training events.
         device: where to compute.
         progress: called with (step, active rollouts).
@@ -57,7 +60,12 @@ def enrich(
     rule = acquisition_rule(config.acquisition, how.min_length, model)
     rollouts = generate(model, sources, how, **keys, device=device, progress=progress)
     admission = rule.admit(rollouts, sources, **keys)
-    made = _frame(run.interactions, admission.sequences(rollouts, k + 1), "synthetic")
+    parts = [admission.sequences(rollouts, k + 1)]
+    if config.recursion.earlier_items and (writer := run.backward_writer()) is not None:
+        where: dict[str, Any] = {"round_index": k + 1, "device": device, "progress": progress}
+        earlier, kept, _ = admitted_earlier_items(writer.to(device), model, sources, config, **where)
+        parts.append(kept.sequences(earlier, k + 1))
+    made = _frame(run.interactions, Sequences.concat(parts), "synthetic")
     if only_synthetic:
         return made
     real = _frame(run.interactions, observed, "observed")

@@ -1,7 +1,8 @@
 """Who begins as whom, and who teaches whom, in each round of each arm of a run.
 
-The arms: "rounds", the bases of further seeds ("bases", numbered from 1), "control" and "controls/NAME".
-Round 0 of "rounds", the base, is the common start of all arms but "bases".
+The arms: "rounds", the bases of further seeds ("bases", numbered from 1), the model of reversed sequences
+("reversed", 1), "control" and "controls/NAME". Round 0 of "rounds", the base, is the common start of all arms
+but "bases" and "reversed".
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from rsir.store import RunStore
 from rsir.train import Teacher
 
 _PLAIN, _UPDATES = folder_of("plain"), folder_of("updates")
+_APART = ("bases", "reversed")
+"""Arms whose models are bases themselves: none of them has one before."""
 
 
 class Lineage:
@@ -56,7 +59,7 @@ class Lineage:
     def initial(self, arm: str, k: int) -> SequenceModel:
         """What a round begins with: fresh weights, or those of the round before."""
         with torch.random.fork_rng(devices=[]):
-            purpose = "bases" if arm == "bases" else "initial"
+            purpose = arm if arm in _APART else "initial"
             torch.manual_seed(generator_seed(self._config.seed, purpose, k))
             model = self._network(arm, k).to(self._device)
         if self.warm(arm, k):
@@ -87,7 +90,7 @@ class Lineage:
 
     def _succeeds(self, arm: str, k: int) -> bool:
         """Whether there is a round before."""
-        return k > 0 and arm != "bases"
+        return k > 0 and arm not in _APART
 
     def _before(self, arm: str, k: int) -> SequenceModel:
         return self.model("rounds" if k == 1 else arm, k - 1)

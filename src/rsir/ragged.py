@@ -198,6 +198,14 @@ class Ragged:
         time = None if self.time is None else self.time[keep]
         return Ragged.from_lengths(self.values[keep], stop - start, time)
 
+    def reversed(self) -> Ragged:
+        """Each row from its end to its start, without times: they would run backwards.
+
+        >>> Ragged.from_lists([[4, 5, 6], [7]]).reversed().tolists()
+        [[6, 5, 4], [7]]
+        """
+        return Ragged(self.values[self.offsets[self.row] + self.from_end], self.offsets)
+
     def to(self, device: torch.device | str) -> Ragged:
         """The same rows on another device."""
         time = None if self.time is None else self.time.to(device)

@@ -28,6 +28,7 @@ from rsir.data.splits import Cases, Split
 from rsir.data.synthetic import enriched, from_frame, leakage, sequences_frame, to_frame
 from rsir.data.truth import Truth
 from rsir.devices import peak_rss_bytes
+from rsir.earlier import admitted_earlier_items, backward_cases, backwards
 from rsir.errors import ModelError
 from rsir.evaluate import Evaluation, evaluate
 from rsir.evidence.controls import augmented, duplicates, folder_of, origin_of, unverified
@@ -62,6 +63,9 @@ ADVICE = {
     "generation.max_rank), raise generation.num_rollouts, or train a stronger base.",
 }
 
+_DRAWS = {"bases": "base", "reversed": "reversed"}
+"""What the draws of an arm's training are named after, where it is not "train"."""
+
 
 def recurse(
     split: Split,
@@ -91,11 +95,13 @@ def recurse(
     """
     run = _Recursion(split, interactions, config, store, device, watch or Watch(), truth, teacher)
     data, ending = split.train, Ending.COMPLETED
-    run.train("rounds", 0, data)
+    base = run.train("rounds", 0, data)
     rules = config.recursion
     for k in range(1, rules.rounds + 1):
         for number in range(1, rules.bases_of(k) if teacher is None else 1):
             run.train("bases", number, split.train)
+        if rules.earlier_items:
+            run.train("reversed", 1, backwards(split.train), budget=base["updates"])
         synthetic = run.enrich(k, data)
         if not len(synthetic):
             ending = Ending.NOTHING_ADMITTED
@@ -164,12 +170,32 @@ class _Recursion:
         admission = rule.admit(rollouts, data, seed=seed, round_index=k)
         facts = {**rollouts.facts(), "admission": admission.counts, "round": k}
         if self.truth is not None and len(admission.rows):
-            synthetic = admission.sequences(rollouts, k)
-            facts["leakage"] = leakage(self.truth, self.interactions, synthetic, self.split.train)
+            made = admission.sequences(rollouts, k)
+            facts["leakage"] = leakage(self.truth, self.interactions, made, self.split.train)
+        synthetic = to_frame(rollouts, admission.rows, k, self.interactions)
+        told = f"round {k}: {len(rollouts):,} rollouts, {len(admission.rows):,} admitted"
+        if config.recursion.earlier_items:
+            extended, facts["earlier"] = self._earlier(k, data, model)
+            synthetic = pl.concat([synthetic, extended])
+            told += f"; earlier items before {len(extended):,} histories"
         facts["seconds"] = time.perf_counter() - started
-        folder.save_generation(facts, to_frame(rollouts, admission.rows, k, self.interactions))
-        self.store.log("generated", round=k, admitted=len(admission.rows))
-        self.watch.note(f"round {k}: {len(rollouts):,} rollouts, {len(admission.rows):,} admitted")
+        folder.save_generation(facts, synthetic)
+        self.store.log("generated", round=k, admitted=len(synthetic))
+        self.watch.note(told)
+
+    def _earlier(self, k: int, data: Sequences, judge: SequenceModel) -> tuple[pl.DataFrame, dict[str, Any]]:
+        """Short histories behind earlier items, as they are kept, and what became of the rest."""
+        writer, number = self.lineage.model("reversed", 1), self.config.recursion.earlier_items
+        made, admission, facts = admitted_earlier_items(
+            writer,
+            judge,
+            data,
+            self.config,
+            round_index=k,
+            device=self.device,
+            progress=self.watch.advance,
+        )
+        return to_frame(made, admission.rows, k, self.interactions, earlier=number), facts
 
     def train(self, arm: str, k: int, data: Sequences, budget: int | None = None) -> dict[str, Any]:
         """Fit round k of an arm on `data` and judge it on validation; its record."""
@@ -181,12 +207,13 @@ class _Recursion:
         training = self._warm_training() if warm else self.config.training
         model = self.lineage.initial(arm, k)
         horizon = budget or training.max_periods * self.period
+        cases = backward_cases(self.split.valid) if arm == "reversed" else self.split.valid
         result = fit(
             model,
             data,
             training,
-            self._validate,
-            seed=generator_seed(self.config.seed, "base" if arm == "bases" else "train", k),
+            partial(self._validate, cases=cases),
+            seed=generator_seed(self.config.seed, _DRAWS.get(arm, "train"), k),
             monitor=self.config.monitor,
             weight=self._weights(data),
             teacher=self.lineage.soft_teacher(arm, k, data),
@@ -197,7 +224,7 @@ class _Recursion:
             progress=lambda look: self.watch.advance(look.updates, horizon),
         )
         self.watch.stage("evaluate", arm, k)
-        evaluation = self._evaluate(model, self.split.valid)
+        evaluation = self._evaluate(model, cases)
         record = {
             "round": k,
             "arm": arm,
@@ -315,14 +342,14 @@ class _Recursion:
         share = self.config.recursion.synthetic_weight
         return None if share == 1.0 else torch.where(data.round_index == OBSERVED, 1.0, share)
 
-    def _validate(self, model: SequenceModel) -> dict[str, float]:
-        """Accuracy on all validation cases, for early stopping.
+    def _validate(self, model: SequenceModel, cases: Cases) -> dict[str, float]:
+        """Accuracy on validation cases, for early stopping.
 
         Raises:
             ModelError: if training diverged.
         """
         try:
-            look = partial(evaluate, model, self.split.valid, self.counts, self.config.evaluation)
+            look = partial(evaluate, model, cases, self.counts, self.config.evaluation)
             return look(device=self.device, with_lists=False).metrics
         except ModelError as error:
             raise ModelError(f"training diverged ({error}): lower training.learning_rate") from None
@@ -347,6 +374,8 @@ class _Recursion:
 
 def _name(arm: str, k: int) -> str:
     """How a round of an arm is called in notes."""
+    if arm == "reversed":
+        return "model of reversed sequences"
     if arm == "bases":
         return f"base {k + 1}"
     names = {"rounds": "round", "control": "control of round"}

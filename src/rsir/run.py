@@ -84,6 +84,10 @@ class Run:
         lineage = Lineage(self.config, self.store, len(self.interactions.items), "cpu", None)
         return lineage.teacher("rounds", round_index + 1)
 
+    def backward_writer(self) -> SequenceModel | None:
+        """Who puts earlier items before histories: the model of reversed sequences; None if there is none."""
+        return self.model(1, "reversed") if self.store.arm("reversed", 1).done else None
+
     def _refuse_unfinished(self, arm: str, k: int) -> None:
         if not self.store.arm(arm, k).done:
             raise DataError(f"{self.folder} has no finished round {k} of {arm}")
@@ -165,6 +169,7 @@ class Run:
             "run": str(self.folder),
             "data": {key: facts[key] for key in ("users", "items", "events", "fingerprint")},
             "bases": [self._round("bases", k + 1) for k in range(len(self.store.arms("bases")))],
+            "reversed": [self._round("reversed", 1)] if self.store.arm("reversed", 1).done else [],
             "rounds": [self._round("rounds", k) for k in range(len(self.store.arms("rounds")))],
             "control": [self._round("control", k + 1) for k in range(len(self.store.arms("control")))],
             "controls": {

@@ -4,6 +4,7 @@
     data.json         what the log and its split are          environment.json
     rounds/K/         round K: model.safetensors, model.json, round.json, training.jsonl,
                       valid.parquet, test.parquet, test.json, synthetic.parquet, generation.json
+    bases/N/          further bases, the same form          reversed/1/  the model of reversed sequences
     control/K/        the control of round K, the same form
     controls/NAME/K/  further controls, the same form
     metrics.jsonl     one line for each arm, round and split
@@ -128,7 +129,7 @@ class RunStore:
         return Truth.load(folder) if folder.is_dir() else None
 
     def arm(self, arm: str, round_index: int) -> ArmFolder:
-        """Where round `round_index` of "rounds", "bases", "control" or "controls/NAME" is kept."""
+        """Where a round of "rounds", "bases", "reversed", "control" or "controls/NAME" is kept."""
         return ArmFolder(self.folder / arm / str(round_index))
 
     def arms(self, arm: str) -> list[ArmFolder]:
@@ -162,7 +163,7 @@ class RunStore:
     def write_metrics(self) -> None:
         """Write metrics.jsonl anew from the rounds that are done."""
         lines = []
-        for name in ("rounds", "bases", "control", *self.control_arms()):
+        for name in ("rounds", "bases", "reversed", "control", *self.control_arms()):
             for folder in self.arms(name):
                 record, test = folder.record(), folder.test()
                 for part, metrics in (("valid", record["valid"]), ("test", test and test["metrics"])):

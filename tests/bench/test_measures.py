@@ -105,18 +105,19 @@ def test_what_the_libraries_train_on_is_the_training_part() -> None:
     assert first["place"].to_list() == [0, 1, 2, 3]
 
 
-def test_the_race_ends_where_the_best_rival_is() -> None:
+def test_the_race_ends_where_the_best_rival_is_and_the_last_is_done() -> None:
     cut = split(from_sequences([[(u + t) % 12 for t in range(7)] for u in range(40)]))
     config = load_config(overrides=["model.dim=8", "model.num_blocks=1", "training.warmup=0"])
-    rivals: dict[str, dict[str, Any]] = {
-        "weak": {"ndcg@10": 0.0, "seconds_to_ndcg": 1e6},
-        "unknown": {},
-    }
+    rivals: dict[str, dict[str, Any]] = {"weak": {"ndcg@10": 0.0, "seconds_to_ndcg": 1e-9}, "unknown": {}}
     found = race(rivals, cut, config, 5, "cpu")
     assert len(found["curve"]) == 1
     assert found["our_seconds_to_ndcg"].keys() == {"weak"}
-    assert found["ndcg_speedup"]["weak"] > 1e3
-    given_up = race({"perfect": {"ndcg@10": 1.01, "seconds_to_ndcg": 1.0}}, cut, config, 3, "cpu")
+    assert found["our_ndcg_by_then"] == {"weak": None}
+    slow = race({"slow": {"ndcg@10": 0.0, "seconds_to_ndcg": 1e6}}, cut, config, 3, "cpu")
+    assert len(slow["curve"]) == 3
+    assert slow["our_ndcg_by_then"] == {"slow": max(look["ndcg@10"] for look in slow["curve"])}
+    assert slow["ndcg_speedup"]["slow"] > 1e3
+    given_up = race({"perfect": {"ndcg@10": 1.01, "seconds_to_ndcg": 1e-9}}, cut, config, 3, "cpu")
     assert len(given_up["curve"]) == 3
     assert given_up["ndcg_speedup"] == {"perfect": None}
     assert race({"unknown": {}}, cut, config, 3, "cpu") == {}

@@ -22,7 +22,7 @@ SECTIONS = [
     "Training of the base",
     "Acceptance and stop reasons",
     "Data before and after",
-    "Rollouts beside their source",
+    "Synthetic sequences beside their source",
     "Where gains fall",
     "Yardsticks",
     "Protocol",
@@ -195,7 +195,7 @@ def test_the_base_alone(tmp_path: Path) -> None:
     rsir.run(None, tmp_path / "run", config=small(recursion={"rounds": 0}))
     *_, markdown = read(tmp_path / "run")
     assert "**The base alone: nothing to compare.**" in markdown
-    assert not {"Curves by round", "Where gains fall", "Rollouts beside their source"} & set(
+    assert not {"Curves by round", "Where gains fall", "Synthetic sequences beside their source"} & set(
         headings(markdown)
     )
 
@@ -205,7 +205,7 @@ def test_nothing_admitted(tmp_path: Path) -> None:
     *_, markdown = read(tmp_path / "run")
     assert "**Nothing was admitted; the base is kept.**" in markdown
     assert "nothing\\_admitted" in markdown
-    assert "Rollouts beside their source" not in headings(markdown)
+    assert "Synthetic sequences beside their source" not in headings(markdown)
 
 
 def test_without_control_no_gain_is_claimed(finished: Path, copy: Callable[[Path], Path]) -> None:

@@ -153,7 +153,12 @@ def print_summary(done: Run, report: Path) -> None:
 
 
 def _rows(summary: dict[str, Any], names: list[str]) -> Iterator[list[object]]:
-    arms = {"round": summary["rounds"], "further base": summary["bases"], "control": summary["control"]}
+    arms = {
+        "round": summary["rounds"],
+        "further base": summary["bases"],
+        "reversed": summary["reversed"],
+        "control": summary["control"],
+    }
     arms |= summary["controls"]
     for arm, found in arms.items():
         for row in found:

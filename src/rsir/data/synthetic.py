@@ -15,13 +15,16 @@ from rsir.data.truth import Truth
 from rsir.ragged import Ragged
 
 
-def to_frame(rollouts: Rollouts, rows: Tensor, round_index: int, log: Interactions) -> pl.DataFrame:
+def to_frame(
+    rollouts: Rollouts, rows: Tensor, round_index: int, log: Interactions, earlier: int = 0
+) -> pl.DataFrame:
     """Rollouts with their provenance, external ids, one line a sequence.
 
     Columns: `user`, `round`, `source` (row of the source sequence in the data of the round), `rollout`
     (number among the source's), `items` (oldest first, the start item included), `rank` (at the
     check that let each item be produced; 0 for the start), `own` (taken from the user's own
-    items), `stop_reason`.
+    items), `stop_reason`, `earlier` (items put before the source's first, behind which all of the source
+    stands; 0 for rollouts).
     """
     events = rollouts.events.select(rows)
     rank = Ragged(rollouts.rank, rollouts.events.offsets).select(rows).values
@@ -45,6 +48,7 @@ def to_frame(rollouts: Rollouts, rows: Tensor, round_index: int, log: Interactio
             "stop_reason": pl.Series(
                 [names[code] for code in rollouts.stop_reason[rows].tolist()], dtype=pl.String
             ),
+            "earlier": torch.full_like(rows, earlier).numpy(),
         }
     )
     return pl.concat([head, lists], how="horizontal")

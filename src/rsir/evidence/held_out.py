@@ -54,10 +54,10 @@ class Lookup:
 
 
 def novel(synthetic: Sequences, train: Sequences) -> Tensor:
-    """Generated events whose item is not in their user's training sequence; bool (E,)."""
+    """Events whose item is not in their user's training sequence, so that a model wrote it; bool (E,)."""
     user, item = synthetic.user[synthetic.events.row], synthetic.events.values
     known = Lookup.of(train.user[train.events.row], train.events.values, train.num_items)
-    return (synthetic.events.position > 0) & (known(user, item) == 0)
+    return known(user, item) == 0
 
 
 def held_transitions(synthetic: Sequences, cases: Cases, train: Sequences) -> Lookup:
@@ -65,7 +65,7 @@ def held_transitions(synthetic: Sequences, cases: Cases, train: Sequences) -> Lo
     last = torch.full((int(max(synthetic.user.max(), cases.user.max())) + 1,), -1)
     last[cases.user] = cases.histories.values[cases.histories.last]
     user, values = synthetic.user[synthetic.events.row], synthetic.events.values
-    follows = novel(synthetic, train).nonzero().squeeze(1)
+    follows = (novel(synthetic, train) & (synthetic.events.position > 0)).nonzero().squeeze(1)
     follows = follows[values[follows - 1] == last[user[follows]]]
     return Lookup.of(user[follows], values[follows], synthetic.num_items)
 

@@ -15,6 +15,7 @@ import torch
 
 from rsir.data.sequences import Sequences
 from rsir.data.synthetic import enriched, from_frame
+from rsir.earlier import backwards
 from rsir.errors import DataError
 from rsir.evidence.controls import folder_of
 from rsir.evidence.fingerprint import data_fingerprint
@@ -48,12 +49,15 @@ def prove(run: Run) -> Provenance:
     keep = run.config.recursion.synthetic
     for folder in (run.store.arm("rounds", 0), *run.store.arms("bases")):
         checks["training_data"] += _same_data(run, folder, train) if folder.done else 0
+    for folder in run.store.arms("reversed"):
+        checks["training_data"] += _same_data(run, folder, backwards(train))
     for k in _generated(run):
         frame = run.store.arm("rounds", k).frame("synthetic")
         synthetic = from_frame(frame, run.interactions, data)
         _refuse_strangers(run, k, synthetic, frame, data)
         checks["sequences"] += len(synthetic)
-        checks["generated_items"] += synthetic.num_events - len(synthetic)
+        ahead = _ahead(frame)
+        checks["generated_items"] += int(torch.where(ahead > 0, ahead, synthetic.events.lengths - 1).sum())
         made.append(synthetic)
         data = enriched(train, data, synthetic, keep)
         for arm, expected in (("rounds", data), ("control", train), (folder_of("plain"), train)):
@@ -119,16 +123,37 @@ def _strangers(
     yield "its user is not its source's user", made.user != data.user[made.source]
     if "own" not in frame.columns:
         return  # a control's: an augmented sequence may begin anywhere in its source
-    first = made.events.values[made.events.offsets[:-1]]
+    ahead = _ahead(frame)
+    yield "all of its source does not stand behind the earlier items", ~_whole(made, data, ahead)
+    place = made.events.offsets[:-1] + ahead
+    first = made.events.values[place]
     if run.config.generation.starts == "first":
         start = data.events.values[data.events.offsets[made.source]]
         yield "it does not begin with its source's first item", first != start
     source = made.source[made.events.row]
     owned = _contains(data, source, made.events.values)
-    yield "it does not begin with an item of its source", ~owned[made.events.offsets[:-1]]
+    yield "it does not begin with an item of its source", ~owned[place]
     own = torch.from_numpy(frame["own"].explode().to_numpy().copy()) if len(frame) else owned
     false = torch.bincount(made.events.row[own & ~owned], minlength=len(made))
     yield "an item marked as the source's own is not in the source", false > 0
+
+
+def _ahead(frame: pl.DataFrame) -> torch.Tensor:
+    """How many earlier items each sequence begins with; older runs have none."""
+    if "earlier" not in frame.columns:
+        return torch.zeros(len(frame), dtype=torch.int64)
+    return torch.from_numpy(frame["earlier"].to_numpy().copy())
+
+
+def _whole(made: Sequences, data: Sequences, ahead: torch.Tensor) -> torch.Tensor:
+    """Whether its source, item for item, stands behind a sequence's earlier items; true for rollouts."""
+    source = data.events.select(made.source)
+    same = (ahead == 0) | (made.events.lengths == source.lengths + ahead)
+    rows = (same & (ahead > 0)).nonzero().squeeze(1)
+    behind, there = made.events.select(rows), source.select(rows)
+    behind = behind.slice_rows(ahead[rows], behind.lengths)
+    wrong = behind.row[behind.values != there.values]
+    return same.index_fill(0, rows[wrong], False)
 
 
 def _contains(data: Sequences, row: torch.Tensor, item: torch.Tensor) -> torch.Tensor:

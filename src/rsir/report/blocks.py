@@ -114,11 +114,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Example:
-    """A rollout beside its source; `cut` items of either are not shown."""
+    """A synthetic sequence beside its source; `cut` items of either are not shown."""
 
     user: str
     round_index: int
-    stop_reason: str
+    how: str
     source: tuple[str, ...]
     source_cut: int
     steps: tuple[Step, ...]

@@ -110,6 +110,7 @@ def cost_section(view: View) -> Section:
         rows.append(_cost(f"round {arm.index}: train" if arm.index else "base: train", arm))
         if not arm.index:
             rows += [_cost(f"further base {other.index}: train", other) for other in view.bases]
+            rows += [_cost("model of reversed sequences: train", other) for other in view.reversed]
         if arm.index in view.control:
             rows.append(_cost(f"control {arm.index}: train", view.control[arm.index]))
         rows += [

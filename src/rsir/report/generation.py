@@ -54,8 +54,31 @@ def acceptance_section(view: View) -> Section | None:
             legend=_legend(stops, STOPS),
         ),
         _pass_rates(view),
+        *_earlier(view),
     )
     return Section("Acceptance and stop reasons", blocks)
+
+
+def _earlier(view: View) -> tuple[Text | Table, ...]:
+    """What came of earlier items before short histories."""
+    made = {k: facts["earlier"] for k, facts in view.generations.items() if "earlier" in facts}
+    if not made:
+        return ()
+    rules = view.config.recursion
+    text = (
+        f"Before histories of up to {rules.earlier_longest} events a model of reversed sequences put "
+        f"{rules.earlier_items} earlier items; they count where the first real item ranks within τ."
+    )
+    rows = tuple(
+        (
+            f"round {k}",
+            count(row["histories"]),
+            _part(row["verified"], row["histories"]),
+            count(row["admitted"]),
+        )
+        for k, row in made.items()
+    )
+    return Text(text), Table(("round", "short histories", "verified", "admitted"), rows)
 
 
 def _bars(title: str, counts: dict[int, dict[str, int]], named: dict[str, tuple[str, Colour]]) -> BarPanel:

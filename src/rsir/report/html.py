@@ -143,9 +143,9 @@ def _example(example: Example) -> str:
     steps = "".join(_step(step) for step in example.steps)
     return (
         f'<div class="example"><p><b>{escape(example.user)}</b> · round {example.round_index} · '
-        f"ended: {escape(example.stop_reason)}</p>\n"
+        f"{escape(example.how)}</p>\n"
         + _chips("source", source + _more(example.source_cut))
-        + _chips("rollout", steps + _more(example.steps_cut))
+        + _chips("synthetic", steps + _more(example.steps_cut))
         + "</div>"
     )
 
@@ -159,6 +159,6 @@ def _more(cut: int) -> str:
 
 
 def _step(step: Step) -> str:
-    kinds = "item" + (" own" if step.own or not step.rank else "") + (" leaked" if step.leaked else "")
+    kinds = "item" + (" own" if step.own else "") + (" leaked" if step.leaked else "")
     rank = f"<sup>{step.rank}</sup>" if step.rank else ""
     return f'<span class="{kinds}">{escape(step.item)}{rank}</span>'

@@ -84,7 +84,7 @@ def _table(table: Table) -> str:
 
 def _examples(examples: Examples) -> str:
     legend = "Items in bold are in the source, the others explored; the rank at acceptance in brackets."
-    columns = ("user", "source", "rollout", "ended")
+    columns = ("user", "source", "synthetic", "how")
     rows = [" | ".join(_example(example)) for example in examples.examples]
     head = [" | ".join(columns), " | ".join(["---"] * len(columns))]
     return legend + "\n\n" + "\n".join(f"| {row} |" for row in [*head, *rows])
@@ -93,7 +93,7 @@ def _examples(examples: Examples) -> str:
 def _example(example: Example) -> tuple[str, ...]:
     source = " → ".join([*map(escape, example.source), *_more(example.source_cut)])
     steps = " → ".join([*map(_step, example.steps), *_more(example.steps_cut)])
-    return escape(example.user), source, steps, escape(example.stop_reason)
+    return escape(example.user), source, steps, escape(example.how)
 
 
 def _more(cut: int) -> list[str]:

@@ -64,6 +64,7 @@ class View:
         log: the lines of log.jsonl.
         rounds: finished rounds, the base first.
         bases: further bases of other seeds, which write beside.
+        reversed: the model of reversed sequences, if there is one.
         control: finished controls by round.
         controls: further controls (duplicates, unverified, augmented) by name and round.
         generations: generation.json by round, also of a round that is not trained yet.
@@ -78,6 +79,7 @@ class View:
     log: tuple[dict[str, Any], ...]
     rounds: tuple[Arm, ...]
     bases: tuple[Arm, ...]
+    reversed: tuple[Arm, ...]
     control: dict[int, Arm]
     controls: dict[str, dict[int, Arm]]
     generations: dict[int, dict[str, Any]]
@@ -103,6 +105,7 @@ class View:
             log=_lines(store.folder / "log.jsonl"),
             rounds=tuple(_arm(folder) for folder in store.arms("rounds")),
             bases=tuple(_arm(folder) for folder in store.arms("bases")),
+            reversed=tuple(_arm(folder) for folder in store.arms("reversed")),
             control={arm.index: arm for arm in controls},
             controls={
                 name.removeprefix("controls/"): {arm.index: arm for arm in map(_arm, store.arms(name))}
@@ -182,8 +185,10 @@ class View:
 
     @cached_property
     def synthetic(self) -> dict[int, pl.DataFrame]:
-        """The admitted sequences of each generated round."""
-        return {k: self.store.arm("rounds", k).frame("synthetic") for k in self.generations}
+        """The admitted sequences of each generated round; older runs put no earlier items before any."""
+        frames = {k: self.store.arm("rounds", k).frame("synthetic") for k in self.generations}
+        none = pl.lit(0).alias("earlier")
+        return {k: f if "earlier" in f.columns else f.with_columns(none) for k, f in frames.items()}
 
 
 def _arm(folder: ArmFolder) -> Arm:

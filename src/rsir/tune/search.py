@@ -232,7 +232,7 @@ class _Search:
     def _recursion(self, config: Config, trial: Any, record: Record) -> float:
         """The best successor of the base; the base itself where nothing was admitted.
 
-        Further bases are trained by the first trial, and kept for the others.
+        Further bases and a model of reversed sequences are made by the first trial, and kept for the others.
         """
         place, base = self.folder / ".trial", self._trained_base()
         tell_of_compiling(self.watch, self.device)
@@ -244,8 +244,9 @@ class _Search:
                     shutil.copytree(made, place / made.name)
             self._recurse(config, store)
             values = [arm.record()["valid"][config.monitor] for arm in store.arms("rounds")]
-            if (place / "bases").is_dir() and not (base / "bases").is_dir():
-                (place / "bases").rename(base / "bases")
+            for arm in ("bases", "reversed"):
+                if (place / arm).is_dir() and not (base / arm).is_dir():
+                    (place / arm).rename(base / arm)
         finally:
             shutil.rmtree(place, ignore_errors=True)
         record["base"] = values[0]
