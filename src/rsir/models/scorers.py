@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -127,13 +127,13 @@ class PrefixScorer(ABC):
         size, answers = len(prefixes_PL), list[Answers]()
         step = self._batch_size or size
         for first in range(0, size, step):
-            part = slice(first, min(first + step, size))
+            part, cut = slice(first, min(first + step, size)), step < size
             batch = Batch(
                 prefixes_PL[part],
-                queries.between(part) if queries else None,
+                queries.between(part) if queries and cut else queries,
                 top_k,
                 past.of(part) if past else None,
-                sought.between(part) if sought else None,
+                sought.between(part) if sought and cut else sought,
                 size,
             )
             answers.append(self._answer(batch))
@@ -177,10 +177,9 @@ class TiledScorer(PrefixScorer):
 
     def _answer(self, batch: Batch) -> Answers:
         states, memory = self._states(batch.prefixes_PL, batch.memory)
-        answers = self._answers(states, batch)
         fits = memory is not None and memory.num_bytes * batch.of <= self._memory_bytes * len(states)
-        crowded = memory is not None and not fits
-        return replace(answers, memory=(memory,) if memory and fits else None, crowded=crowded)
+        kept, crowded = (memory,) if memory and fits else None, memory is not None and not fits
+        return Answers(*self._best_and_asked(states, batch), kept, crowded)
 
     def _states(self, prefixes_PL: Tensor, memory: Remembered | None) -> tuple[Tensor, Remembered | None]:
         """The state after each prefix, rounded to float32, and what is remembered of it."""
@@ -192,13 +191,13 @@ class TiledScorer(PrefixScorer):
             states, memory = advance(prefixes_PL[:, place], memory)
         return states.float(), memory
 
-    def _answers(self, states: Tensor, batch: Batch) -> Answers:
+    def _best_and_asked(self, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The best items, their scores and those of the queried ones; no scores if the order is enough."""
         catalogue, queries = self._catalogue, batch.queries
         if queries is None:
-            return Answers(exact_order(states, catalogue, batch.top_k, batch.sought), None, None)
+            return exact_order(states, catalogue, batch.top_k, batch.sought), None, None
         items, scores = exact_top_k(states, catalogue, batch.top_k)
-        asked = paired_scores(states, catalogue.vectors, queries.row, queries.values)
-        return Answers(items, scores, asked)
+        return items, scores, paired_scores(states, catalogue.vectors, queries.row, queries.values)
 
 
 class DenseScorer(PrefixScorer):
