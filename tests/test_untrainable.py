@@ -69,6 +69,7 @@ def test_rollouts_can_be_as_long_as_the_least() -> None:
         refuse_untrainable(cut(), config(*lengths))
     refuse_untrainable(cut(), config(*lengths, "generation.max_length=6"))
     refuse_untrainable(cut(), config(*lengths, "recursion.rounds=0"))
+    refuse_untrainable(cut(), config(*lengths, "recursion.earlier_items=4"))
 
 
 def test_enriching_a_run_without_dropout_is_refused_before_generation(

@@ -51,9 +51,12 @@ def _refuse_soft_targets(config: Config) -> None:
 
 
 def _refuse_no_rollout(config: Config) -> None:
-    """Rollouts end at their maximal length; none is accepted if the least is above it."""
+    """Rollouts end at their maximal length; none is accepted if the least is above it.
+
+    Histories behind earlier items may be longer.
+    """
     least, most = config.generation.min_length, config.generation.max_length
-    if least > most:
+    if least > most and not config.recursion.earlier_items:
         raise ConfigError(
             f"generation.min_length = {least} is above generation.max_length = {most}, so no rollout can be "
             "accepted: lower it"
