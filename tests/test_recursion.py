@@ -2,10 +2,8 @@
 
 import dataclasses
 import json
+import multiprocessing
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from rsir.config import Config, load_config
 from rsir.data.sequences import Sequences
 from rsir.errors import StoreError
 from rsir.evidence.provenance import prove
+from rsir.files import locked
 from rsir.models.ensemble import Ensemble
 from rsir.recursion import ADVICE, Ending
 from rsir.run import Run
@@ -267,16 +266,20 @@ def test_a_cut_at_any_write_changes_no_number(
     assert not list(folder.rglob("*.part"))
 
 
+def start_or_resume(folder: Path) -> None:
+    """What a process does that is begun again and again."""
+    torch.set_num_threads(1)
+    if folder.exists():
+        rsir.resume(folder)
+    else:
+        rsir.run(None, folder, rounds=2, config=tiny())
+
+
 def test_kill_9_again_and_again(finished: Run, tmp_path: Path) -> None:
     """One run, killed at five moments and resumed each time, ends with the same numbers."""
     folder = tmp_path / "killed"
-    start = (
-        "import sys, torch, rsir; torch.set_num_threads(1); from pathlib import Path\n"
-        "from rsir.config import load_config\n"
-        "folder, settings = sys.argv[1], sys.argv[2:]\n"
-        "if Path(folder).exists(): rsir.resume(folder)\n"
-        "else: rsir.run(None, folder, rounds=2, config=load_config(overrides=settings))\n"
-    )
+    processes = multiprocessing.get_context("forkserver")  # forks of one that has loaded a lot
+    processes.set_forkserver_preload(["rsir", "rsir.steps", "torch._dynamo"])
     signs = [
         "rounds/0/checkpoint.safetensors",
         "rounds/0/round.json",
@@ -285,20 +288,23 @@ def test_kill_9_again_and_again(finished: Run, tmp_path: Path) -> None:
         "rounds/2/synthetic.parquet",
     ]
     for sign in signs:
-        process = subprocess.Popen([sys.executable, "-c", start, str(folder), *TINY], stderr=subprocess.PIPE)
+        process = processes.Process(target=start_or_resume, args=(folder,))
+        process.start()
         deadline = time.monotonic() + 120
-        while not (folder / sign).exists() and process.poll() is None and time.monotonic() < deadline:
+        while not (folder / sign).exists() and process.is_alive() and time.monotonic() < deadline:
             time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert folder.exists(), process.stderr and process.stderr.read().decode()
-    done = subprocess.run([sys.executable, "-c", start, str(folder), *TINY], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+        assert (folder / sign).exists()
+        process.kill()
+        process.join()
+    last = processes.Process(target=start_or_resume, args=(folder,))
+    last.start()
+    last.join()
+    assert last.exitcode == 0
     assert figures(Run.open(folder)) == figures(finished)
 
 
 def test_a_folder_in_use_is_left_alone(finished: Run) -> None:
-    with finished.store.locked(), pytest.raises(StoreError, match="another process"):
+    with locked(finished.folder), pytest.raises(StoreError, match="another process"):
         rsir.resume(finished.folder)
 
 

@@ -213,6 +213,7 @@ def test_a_law_of_gaps_through_the_command_line(tmp_path: Path, capsys: pytest.C
     for bias in ("auto", "false"):
         settings = ("model.dim=16", "model.dropout=0.1", "model.init_std=0.05", "training.batch_size=64")
         settings += ("training.learning_rate=0.01", "training.min_period=40", "training.max_periods=8")
+        settings += ("recursion.bases=1",)
         summary = run(capsys, tmp_path / "gaps.csv", tmp_path / bias, *settings, f"model.time_bias={bias}")
         found[bias] = [summary[arm][0]["valid"]["ndcg@10"] for arm in ("rounds", "control")]
         assert summary["rounds"][1]["admitted"] > 0

@@ -1,6 +1,8 @@
 """`python -m rsir` is `rsir`."""
 
+import sys
+
 from rsir.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -12,9 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, cast
+
+import torch
+
+from rsir.watch import Watch
 
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 
@@ -45,6 +50,12 @@ def loops(module: str) -> ModuleType | None:
     except ImportError:
         return None
     return import_module(module)
+
+
+def tell_of_compiling(watch: Watch, device: torch.device | str) -> None:
+    """Say that loops are about to be compiled, where none is kept: generation stands still meanwhile."""
+    if torch.device(device).type == "cpu" and find_spec("numba") and not any(Path(_folder()).rglob("*.nbi")):
+        watch.note("compiling loops for this machine, the first time only: up to a minute")
 
 
 def compiled(function: Loop, *, makes_arrays: bool = True, any_order: bool = False) -> Loop:

@@ -8,13 +8,11 @@ import resource
 import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from rsir.errors import ConfigError
-
-DeviceName = Literal["auto", "cpu", "cuda"]
 
 
 def resolve_device(name: str = "auto") -> torch.device:

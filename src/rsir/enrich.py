@@ -57,8 +57,8 @@ def enrich(
     how, keys = config.generation, {"seed": config.seed, "round_index": k + 1}
     observed = run.split().train
     sources = run.training_data(k)[-1] if how.sources == "all" else observed
-    rollouts = generate(model, sources, how, **keys, device=device, progress=progress)
     rule = acquisition_rule(config.acquisition, how.min_length, model)
+    rollouts = generate(model, sources, how, **keys, device=device, progress=progress)
     admission = rule.admit(rollouts, sources, **keys)
     parts = [admission.sequences(rollouts, k + 1)]
     if config.recursion.earlier_items and (writer := run.backward_writer()) is not None:

@@ -139,29 +139,39 @@ def evaluate(
         ModelError: if a score is not finite or the scores have a wrong shape.
     """
     config = config or EvaluationConfig()
-    if train_counts.shape != (model.num_items,):
-        shape = tuple(train_counts.shape)
-        raise DataError(
-            f"train_counts has shape {shape}; the model needs ({model.num_items},), a count an item"
-        )
-    num_listed = max(config.cutoffs) if with_lists else 0
+    _refuse_other_catalogue(train_counts, model)
     rank, lists = ranks_and_lists(
         model,
         cases,
         config.seen,
-        num_listed,
+        max(config.cutoffs) if with_lists else 0,
         train_counts=train_counts,
         batch_size=batch_size,
         device=device,
         progress=progress,
     )
-    train_counts, cases = train_counts.cpu(), cases.to("cpu")
+    return _summed_up(config, cases.to("cpu"), train_counts.cpu(), rank, lists if with_lists else None)
+
+
+def _refuse_other_catalogue(train_counts: Tensor, model: Recommender) -> None:
+    if train_counts.shape != (model.num_items,):
+        shape = tuple(train_counts.shape)
+        raise DataError(
+            f"train_counts has shape {shape}; the model needs ({model.num_items},), a count an item"
+        )
+
+
+def _summed_up(
+    config: EvaluationConfig, cases: Cases, train_counts: Tensor, rank: Tensor, lists: Tensor | None
+) -> Evaluation:
+    """What the ranks of all cases say; see `Evaluation` for shapes."""
     target_count, again = train_counts[cases.target], repeated(cases)
     cold = target_count == 0
     lost = cold | again if config.seen == "mask" else cold
     metrics = accuracy(rank, config.cutoffs)
-    for k in config.cutoffs if with_lists else ():
-        metrics |= beyond_accuracy(lists, train_counts, k)
+    if lists is not None:
+        for k in config.cutoffs:
+            metrics |= beyond_accuracy(lists, train_counts, k)
     return Evaluation(
         config=config,
         user=cases.user,
@@ -174,7 +184,7 @@ def evaluate(
         metrics=metrics,
         warm_metrics=accuracy(rank[~cold], config.cutoffs),
         ceiling=1 - float(lost.double().mean()),
-        lists=lists if with_lists else None,
+        lists=lists,
     )
 
 

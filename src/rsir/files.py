@@ -1,7 +1,8 @@
-"""Plain files, each written whole or not at all."""
+"""Plain files, each written whole or not at all, and folders that one process works in at a time."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from rsir.errors import StoreError
 
 REFUSALS = (OSError, SafetensorError, pl.exceptions.PolarsError)
 """How the libraries say that the system refuses to write."""
+LOCK = ".lock"
+"""The file by which a folder is held; it stays when the work is done."""
 
 
 @contextmanager
@@ -63,6 +66,21 @@ def read_json(path: Path) -> Any:
         ) from None
     except (ValueError, OSError) as error:
         raise StoreError(f"{path} cannot be read ({reason(error)}): the run directory is damaged") from None
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from working in a folder; the system lets go of it when this one ends, however.
+
+    Raises:
+        StoreError: if another process does.
+    """
+    with open(folder / LOCK, "w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StoreError(f"another process is working in {folder}: wait for it or stop it") from None
+        yield
 
 
 def reason(error: BaseException) -> str:

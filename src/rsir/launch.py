@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from rsir.acquire import acquisition_rule
+from rsir.compiled import tell_of_compiling
 from rsir.config import Config, load_config
 from rsir.data.describe import describe
 from rsir.data.interactions import Interactions
@@ -18,15 +18,14 @@ from rsir.data.simulate import simulate
 from rsir.data.splits import Split, split
 from rsir.data.truth import Truth
 from rsir.devices import environment, peak_rss_bytes, resolve_device, resolve_precision
-from rsir.errors import ConfigError
-from rsir.files import write_json
-from rsir.models import HSTUConfig, build_model
+from rsir.files import locked, write_json
+from rsir.models import HSTUConfig
 from rsir.models.base import SequenceModel
 from rsir.recursion import recurse
+from rsir.refusals import refuse_untrainable
 from rsir.run import Run
 from rsir.store import RunStore, refuse_used
 from rsir.teaching import open_teachers
-from rsir.train import period_of
 from rsir.watch import Watch
 
 
@@ -65,20 +64,9 @@ def run(
     interactions, truth = open_log(log, config)
     config = resolved(config, where, interactions)
     cut = split(interactions, config.split)
-    refuse_untrainable(cut, config)
     teacher = open_teachers(config.recursion.teachers, interactions, config, where)
-    facts = {
-        "users": len(interactions.users),
-        "items": len(interactions.items),
-        "events": len(interactions),
-        "fingerprint": interactions.fingerprint,
-        "source": str(log) if isinstance(log, str | Path) else "simulated users" if log is None else "table",
-        "notes": list(interactions.notes),
-        "split": cut.facts,
-        "describe": describe(interactions, cut),
-    }
-    if truth is not None:
-        facts["simulated"] = True
+    refuse_untrainable(cut, config, teacher)
+    facts = _facts(log, interactions, cut) | ({} if truth is None else {"simulated": True})
     store = RunStore.create(out, config, interactions, facts, environment(where), truth)
     for note in interactions.notes:
         watch.note(note)
@@ -88,6 +76,20 @@ def run(
         if not any(path.is_file() for path in (store.folder / "rounds").rglob("*")):
             shutil.rmtree(store.folder, ignore_errors=True)
         raise
+
+
+def _facts(log: Any, interactions: Interactions, cut: Split) -> dict[str, Any]:
+    """What the log and its split are."""
+    return {
+        "users": len(interactions.users),
+        "items": len(interactions.items),
+        "events": len(interactions),
+        "fingerprint": interactions.fingerprint,
+        "source": str(log) if isinstance(log, str | Path) else "simulated users" if log is None else "table",
+        "notes": list(interactions.notes),
+        "split": cut.facts,
+        "describe": describe(interactions, cut),
+    }
 
 
 def resume(folder: str | Path, *, device: str = "auto", watch: Watch | None = None) -> Run:
@@ -101,32 +103,6 @@ def resume(folder: str | Path, *, device: str = "auto", watch: Watch | None = No
     where = resolve_device(device)
     opened = Run.open(folder)
     return _go(opened, opened.split(), opened.store.truth(), where, watch or Watch())
-
-
-def refuse_untrainable(cut: Split, config: Config) -> None:
-    """Fail before anything is made where training or admission would fail later.
-
-    Raises:
-        DataError: if no training sequence has two events.
-        ConfigError: if the acquisition rule and its cap do not fit, or it needs dropout that the model lacks,
-            or the model is to read times that the log does not have, or a sampled loss soft targets.
-    """
-    rules, loss = config.recursion, config.training.loss
-    if rules.rounds and (rules.soft_observed or rules.soft_synthetic) and loss != "softmax":
-        raise ConfigError(
-            f"training.loss is {loss!r}; recursion.soft_observed and soft_synthetic need 'softmax': "
-            "set it, or both to 0"
-        )
-    if getattr(config.model, "time_bias", False) is True and cut.train.events.time is None:
-        raise ConfigError(
-            "model.time_bias = true needs times, the log has none: name --time-column, or leave it at auto"
-        )
-    period_of(cut.train, config.training, config.model.max_length)
-    model = None
-    if config.acquisition.rule == "disagreement" and config.recursion.rounds:
-        with torch.device("meta"):
-            model = build_model(config.model, cut.train.num_items)
-    acquisition_rule(config.acquisition, model=model)
 
 
 def open_log(log: Any, config: Config) -> tuple[Interactions, Truth | None]:
@@ -158,10 +134,10 @@ def _go(
 ) -> Run:
     """Do what is left of a run, keeping count of time and memory over stops."""
     store = opened.store
-    with store.locked():
+    with locked(store.folder):
         if store.result() is not None:
             return opened
-        clock = _Clock(store, watch)
+        clock = _Clock(store, watch, device)
         store.log("started", device=str(device))
         clock.write("running")
         try:
@@ -178,8 +154,8 @@ def _go(
 class _Clock(Watch):
     """Keeps status.json up to date while passing on what it hears: a kill loses little of the count."""
 
-    def __init__(self, store: RunStore, watch: Watch) -> None:
-        self.path, self.watch = store.folder / "status.json", watch
+    def __init__(self, store: RunStore, watch: Watch, device: torch.device) -> None:
+        self.path, self.watch, self.device = store.folder / "status.json", watch, device
         before = store.status()
         self.seconds, self.peak = before.get("seconds", 0.0), before.get("peak_rss_bytes", 0)
         self.started = self.written = time.perf_counter()
@@ -193,6 +169,8 @@ class _Clock(Watch):
 
     def stage(self, name: str, arm: str, round_index: int) -> None:
         self.watch.stage(name, arm, round_index)
+        if name == "generate":
+            tell_of_compiling(self.watch, self.device)
 
     def advance(self, done: int, total: int | None) -> None:
         if time.perf_counter() - self.written > 1:

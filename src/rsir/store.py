@@ -16,14 +16,11 @@ A stage counts as done when its JSON file stands there; it is always written las
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,22 +159,6 @@ class RunStore:
                 lines.write(line + "\n")
         except OSError as error:
             raise StoreError(f"{self.folder / 'log.jsonl'} cannot be written: {reason(error)}") from None
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other processes from working in this directory.
-
-        Raises:
-            StoreError: if another process does.
-        """
-        with open(self.folder / ".lock", "w", encoding="utf-8") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise StoreError(
-                    f"another process is working in {self.folder}: wait for it or stop it"
-                ) from None
-            yield
 
     def write_metrics(self) -> None:
         """Write metrics.jsonl anew from the rounds that are done."""

@@ -32,7 +32,7 @@ def open_teachers(
 
     Raises:
         ConfigError: if a run is of another log or split, so that its model may have seen events that are
-            held out here; or reads less of a history than the pupil.
+            held out here.
         StoreError: if a folder is no run.
     """
     models = [_teacher(Path(folder), interactions, config).to(device) for folder in folders]
@@ -50,10 +50,4 @@ def _teacher(folder: Path, interactions: Interactions, config: Config) -> Sequen
             f"the teacher {folder} was made with another split, so it may have seen events that are held out "
             "here: train it with the same split settings"
         )
-    model = run.model()
-    if model.max_length < config.model.max_length:
-        raise ConfigError(
-            f"the teacher {folder} reads {model.max_length} events, the model {config.model.max_length}: "
-            f"set model.max_length={model.max_length}"
-        )
-    return model
+    return run.model()

@@ -91,6 +91,19 @@ SETTINGS = {
         "--set training.loss=bce --set recursion.soft_synthetic=.5",
         "soft_synthetic need 'softmax'",
     ),
+    "rollouts shorter than the least": (
+        "--set generation.min_length=8 --set generation.max_length=5",
+        "generation.min_length = 8 is above generation.max_length = 5",
+    ),
+    "disagreement without dropout": (
+        "--set acquisition.rule=disagreement --set model.dropout=0",
+        "set model.dropout above 0",
+    ),
+    "a lone successor without dropout": (
+        "--rounds 2 --set acquisition.rule=disagreement --set recursion.dropout_share=0 "
+        "--set recursion.writers=newest --set recursion.bases=1 --set recursion.newcomers=0",
+        "with recursion.dropout_share = 0 the model of round 1",
+    ),
     "unknown choice": ("--set training.loss=hinge", "training.loss = 'hinge'"),
     "cap without rule": ("--set acquisition.cap=2", "cap"),
     "rule without cap": ("--set acquisition.rule=cap_per_source", "cap"),
@@ -230,9 +243,15 @@ def test_a_file_size_limit(tmp_path: Path) -> None:
     assert tree(tmp_path) == {}
 
 
-def test_the_installed_command(tmp_path: Path) -> None:
-    script = Path(sys.executable).with_name("rsir")
-    words = [str(script), "run", str(tmp_path / "no.csv"), "--out", str(tmp_path / "out"), "--json"]
+INSTALLED = {
+    "rsir": [str(Path(sys.executable).with_name("rsir"))],
+    "python -m rsir": [sys.executable, "-m", "rsir"],
+}
+
+
+@pytest.mark.parametrize("command", INSTALLED.values(), ids=INSTALLED)
+def test_the_installed_command(tmp_path: Path, command: list[str]) -> None:
+    words = [*command, "run", str(tmp_path / "no.csv"), "--out", str(tmp_path / "out"), "--json"]
     done = subprocess.run(words, capture_output=True, text=True)
     refused(Outcome(done.returncode, done.stdout, done.stderr), "no such file")
     assert tree(tmp_path) == {}

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -147,6 +149,7 @@ def test_values_that_do_not_go_together_fail_one_trial(call: Callable[..., Outco
         (["--search", "model.dropout=.2..1.5"], "impossible value model.dropout"),
         (["--space", "nowhere.toml"], "nowhere.toml: no such file"),
         (["--set", "recursion.rounds=0"], "no self-improvement to tune"),
+        (["--set", "recursion.teachers=['nowhere']"], "there is no run directory nowhere"),
     ],
 )
 def test_refusals(call: Callable[..., Outcome], tmp_path: Path, words: list[str], what: str) -> None:
@@ -161,6 +164,45 @@ def test_another_search_in_the_folder_is_refused(searched: Path, call: Callable[
     outcome = call("tune", "--out", searched, *TINY_FLAGS, *FEW, *AXES, "--seed", "5")
     assert outcome.code == 2
     assert "a search of another log, space or settings" in outcome.err
+
+
+def test_two_processes_do_not_search_in_one_folder(
+    call: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second process, begun during the first one's trial, is told to wait; the first goes on as alone."""
+    words = ["tune", "--out", str(tmp_path / "a"), *TINY_FLAGS, *FEW, "--for", "base", "--trials", "2"]
+    whole, seconds = _Search._trial, list[subprocess.CompletedProcess[str]]()
+
+    def meanwhile(self: _Search, *rest: Any) -> Any:
+        command = [sys.executable, "-m", "rsir", *words]
+        seconds.append(subprocess.run(command, capture_output=True, text=True))
+        monkeypatch.undo()
+        return whole(self, *rest)
+
+    monkeypatch.setattr(_Search, "_trial", meanwhile)
+    first = call(*words)
+    assert first.code == 0, first.err
+    assert [second.returncode for second in seconds] == [2]
+    assert f"another process is working in {tmp_path / 'a'}: wait for it or stop it" in seconds[0].stderr
+    assert seconds[0].stderr.count("\n") == 1
+    assert [row["number"] for row in trials(tmp_path / "a")] == [0, 1]
+
+
+def test_a_folder_that_only_was_held_can_be_used(call: Callable[..., Outcome], tmp_path: Path) -> None:
+    """So it is left where a process was killed before it could write what it searches."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / ".lock").touch()
+    tune(call, tmp_path / "a", "--for", "base", "--trials", "1")
+
+
+def test_a_folder_with_something_else_is_refused_as_it_was(
+    call: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    (tmp_path / "other.txt").touch()
+    outcome = call("tune", "--out", tmp_path, *TINY_FLAGS, *FEW)
+    assert outcome.code == 2
+    assert f"{tmp_path} is not empty: choose another --out" in outcome.err
+    assert [path.name for path in tmp_path.iterdir()] == ["other.txt"]
 
 
 def test_a_space_file_replaces_the_table_of_its_phase(call: Callable[..., Outcome], tmp_path: Path) -> None:

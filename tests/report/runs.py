@@ -15,7 +15,7 @@ WORLD = {"num_users": 90, "num_items": 60, "num_topics": 4, "mean_events": 7.0, 
 SMALL = {
     "simulation": {**WORLD, "topics_per_user": 2},
     "model": {"dim": 8, "num_blocks": 1, "num_heads": 1},
-    "training": {"max_periods": 2},
+    "training": {"max_periods": 2, "min_period": 10},
     "generation": {"max_rank": 30},
     "recursion": {"rounds": 2, "collapse": None},
 }

@@ -98,11 +98,16 @@ def refuse_no_dropout(model: nn.Module) -> None:
     Raises:
         ConfigError: says which setting to raise.
     """
-    if not any(_rate(module) > 0 for module in model.modules()):
+    if not has_dropout(model):
         raise ConfigError(
             f"rule='disagreement' needs dropout, and {type(model).__name__} has none: set model.dropout "
             "above 0, or choose another acquisition.rule"
         )
+
+
+def has_dropout(model: nn.Module) -> bool:
+    """Whether some layer of a network drops."""
+    return any(_rate(module) > 0 for module in model.modules())
 
 
 def _rate(module: nn.Module) -> float:

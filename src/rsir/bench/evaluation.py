@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rsir.bench.clock import Product, circumstances, figure, interleaved, peak_bytes
 from rsir.bench.profile import profile
-from rsir.bench.workload import Note, network, train_for, untrained, workload
+from rsir.bench.workload import Note, Workload, network, train_for, untrained, workload
 from rsir.config import Config
 from rsir.data.splits import Cases
 from rsir.evaluate import Evaluation, evaluate
@@ -45,16 +45,41 @@ def measure_evaluation(
         DataError: if the log cannot be used.
     """
     work = workload(log, config)
-    train, cases = work.split.train, work.split.test.to(str(device))
-    model = untrained(config, train.num_items, device)
     note(f"{work.name}: training for {effort.passes} passes")
-    done = train_for(model, train, config.training, effort.passes, seed=config.seed, device=device)
-    ends = [0.0, *(look.seconds for look in done.looks)]
-    epoch = min(b - a for a, b in zip(ends, ends[1:], strict=False))
-    counts = train.item_counts()
+    model, epoch = _trained(work, config, effort.passes, device)
+    cases, train = work.split.test.to(str(device)), work.split.train
     note(f"ranks of {len(cases):,} cases among {train.num_items:,} items")
-    some = _first(cases, effort.sorted_cases)
     product = Product(_BATCH, network(config).dim, train.num_items, device=device)
+    found = _compared(model, cases, train.item_counts(), product, config, effort, epoch)
+    return {
+        **circumstances("evaluation", device),
+        "data": work.facts(),
+        "settings": {"dim": network(config).dim, "passes": effort.passes, "seen": config.evaluation.seen},
+        **found,
+    }
+
+
+def _trained(
+    work: Workload, config: Config, passes: int, device: torch.device | str
+) -> tuple[SequenceModel, float]:
+    """A model after a few passes, and the seconds of the shortest."""
+    model = untrained(config, work.split.train.num_items, device)
+    done = train_for(model, work.split.train, config.training, passes, seed=config.seed, device=device)
+    ends = [0.0, *(look.seconds for look in done.looks)]
+    return model, min(b - a for a, b in zip(ends, ends[1:], strict=False))
+
+
+def _compared(
+    model: SequenceModel,
+    cases: Cases,
+    counts: Tensor,
+    product: Product,
+    config: Config,
+    effort: Effort,
+    epoch: float,
+) -> dict[str, Any]:
+    """Our evaluation in turn with its rival and a matrix product, and beside `epoch` seconds of training."""
+    some = _first(cases, effort.sorted_cases)
 
     def ranked() -> Evaluation:
         return evaluate(model, cases, counts, config.evaluation, with_lists=False)
@@ -70,11 +95,9 @@ def measure_evaluation(
     took = interleaved(acts, effort.repeats)
     ours, rival = took["ours"], took["sorting"]
     each = rival.seconds / len(some)
-    parts = 2.0 * len(cases) * network(config).dim * train.num_items / product.operations
+    parts = 2.0 * len(cases) * network(config).dim * model.num_items / product.operations
+    same = _same(rival.result, ours.result.rank[: len(some)], some, counts)
     return {
-        **circumstances("evaluation", device),
-        "data": work.facts(),
-        "settings": {"dim": network(config).dim, "passes": effort.passes, "seen": config.evaluation.seen},
         "cases": len(cases),
         "seconds": figure(ours.seconds),
         "cpu_seconds": figure(ours.cpu_seconds),
@@ -89,7 +112,7 @@ def measure_evaluation(
             "sorting": {
                 "cases": len(some),
                 "cases_per_second": figure(1 / each),
-                "same_ranks": figure(_same(rival.result, ours.result.rank[: len(some)], some, counts), 6),
+                "same_ranks": figure(same, 6),
             }
         },
         "speedup_vs_sorting": figure(each * len(cases) / ours.seconds),

@@ -101,11 +101,7 @@ def compare(
     note("the profile")
     share, where = (None, {}) if effort.once else _profiled(ours)
     note(f"{effort.repeats} times in turn: ours, four times the rollouts, the rivals, a plain matrix product")
-    chunk = max(1, min(512, _SCORES_AT_ONCE // model.num_items))
-    tasks = {
-        name: Task.evenly(data, count, config.generation, (config.seed, ROUND), chunk)
-        for name, count in (("row_loop", effort.row_loop_sources), ("dense", effort.dense_sources))
-    }
+    tasks = _tasks(data, config, effort)
     product = Product(_BATCH, network(config).dim, min(_TILE, model.num_items), device=device)
     more = partial(_generate, model, data, _with_rollouts(config, 4), device)
     acts: dict[str, Callable[[], Any]] = {
@@ -118,12 +114,7 @@ def compare(
     rivals = {name: _rival(took[name], task, made) for name, task in tasks.items()}
     note("the oracle")
     return {
-        "settings": {
-            "dim": network(config).dim,
-            "passes": effort.passes,
-            "rollouts": config.generation.num_rollouts,
-            "max_rank": config.generation.max_rank,
-        },
+        "settings": _settings(config, effort),
         "equal_to_oracle": _equals_oracle(model, data, config, effort, made),
         "oracle_sources": min(effort.oracle_sources, len(data)),
         **_speed(took["ours"]),
@@ -134,6 +125,24 @@ def compare(
         "four_times_the_rollouts": None if effort.once else _growth(took["ours"], took["more"]),
         "rivals": rivals,
         "profile": where,
+    }
+
+
+def _tasks(data: Sequences, config: Config, effort: Effort) -> dict[str, Task]:
+    """What each rival makes: the rollouts of so many sources as it can be waited for."""
+    chunk = max(1, min(512, _SCORES_AT_ONCE // data.num_items))
+    return {
+        name: Task.evenly(data, count, config.generation, (config.seed, ROUND), chunk)
+        for name, count in (("row_loop", effort.row_loop_sources), ("dense", effort.dense_sources))
+    }
+
+
+def _settings(config: Config, effort: Effort) -> dict[str, Any]:
+    return {
+        "dim": network(config).dim,
+        "passes": effort.passes,
+        "rollouts": config.generation.num_rollouts,
+        "max_rank": config.generation.max_rank,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,6 +25,16 @@ from rsir.store import RunStore
 Out = Annotated[
     Path | None, typer.Option(help="run directory; default runs/<name of the log>", show_default=False)
 ]
+Controls = Annotated[
+    str | None,
+    typer.Option(
+        help="arms beside: updates, plain, duplicates, unverified, augmented; with commas", show_default=False
+    ),
+]
+Teachers = Annotated[
+    list[Path] | None,
+    typer.Option(help="a run whose model generates and judges; repeatable", show_default=False),
+]
 
 
 def run_verb(
@@ -35,17 +46,8 @@ def run_verb(
     resuming: Annotated[bool, typer.Option("--resume", help="go on with the run in --out")] = False,
     device: o.Device = "auto",
     no_control: Annotated[bool, typer.Option("--no-control", help="train no control beside")] = False,
-    controls: Annotated[
-        str | None,
-        typer.Option(
-            help="arms beside: updates, plain, duplicates, unverified, augmented; with commas",
-            show_default=False,
-        ),
-    ] = None,
-    teacher: Annotated[
-        list[Path] | None,
-        typer.Option(help="a run whose model generates and judges; repeatable", show_default=False),
-    ] = None,
+    controls: Controls = None,
+    teacher: Teachers = None,
     user_column: o.UserColumn = None,
     item_column: o.ItemColumn = None,
     time_column: o.TimeColumn = None,
@@ -77,24 +79,26 @@ def run_verb(
     }
     given = o.overrides(flags, set_)
     folder = out or o.default_folder("runs", log)
+    with _told_how_to_go_on(folder), watching(quiet) as watch:
+        if resuming:
+            refuse_changes(folder, log, config, given)
+            done = resume(folder, device=device, watch=watch)
+        else:
+            done = run(log, folder, config=load_config(config, given), device=device, watch=watch)
+    report = write_report(folder)
+    print_json(done.summary()) if as_json else print_summary(done, report)
+
+
+@contextmanager
+def _told_how_to_go_on(folder: Path) -> Iterator[None]:
+    """Who stops a run is told how it goes on."""
     try:
-        with watching(quiet) as watch:
-            if resuming:
-                refuse_changes(folder, log, config, given)
-                done = resume(folder, device=device, watch=watch)
-            else:
-                settings = load_config(config, given)
-                done = run(log, folder, config=settings, device=device, watch=watch)
+        yield
     except KeyboardInterrupt:
         made = (folder / "data.json").is_file()
         raise Stopped(
             f"stopped; go on with: rsir run --resume --out {folder}" if made else "stopped; nothing was made"
         ) from None
-    report = write_report(folder)
-    if as_json:
-        print_json(done.summary())
-    else:
-        print_summary(done, report)
 
 
 def _control_arms(none: bool, named: str | None) -> bool | str | None:

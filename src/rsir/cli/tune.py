@@ -18,27 +18,28 @@ from rsir.tune.space import search_space
 
 _PHASES: dict[str, Any] = {"base": ("base",), "recursion": ("recursion",), "both": ("base", "recursion")}
 
+Out = Annotated[
+    Path | None,
+    typer.Option(help="folder of the search; default tunings/<name of the log>", show_default=False),
+]
+What = Annotated[str, typer.Option("--for", help="base, recursion or both; each gets the whole budget")]
+Space = Annotated[Path | None, typer.Option(help="TOML file of what to search", show_default=False)]
+Search = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY=low..high", help="one setting to search, or KEY=low..high:log, KEY=a,b,c; repeatable"
+    ),
+]
+
 
 def tune_verb(
     log: o.LogArgument = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="folder of the search; default tunings/<name of the log>", show_default=False),
-    ] = None,
-    what: Annotated[
-        str, typer.Option("--for", help="base, recursion or both; each gets the whole budget")
-    ] = "both",
+    out: Out = None,
+    what: What = "both",
     trials: Annotated[int, typer.Option(help="trials of each at most")] = 20,
     timeout: Annotated[float | None, typer.Option(help="seconds of each at most", show_default=False)] = None,
-    space: Annotated[
-        Path | None, typer.Option(help="TOML file of what to search", show_default=False)
-    ] = None,
-    search: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=low..high", help="one setting to search, or KEY=low..high:log, KEY=a,b,c; repeatable"
-        ),
-    ] = None,
+    space: Space = None,
+    search: Search = None,
     model: Annotated[str | None, typer.Option(help="backbone", show_default=False)] = None,
     seed: o.Seed = None,
     device: o.Device = "auto",

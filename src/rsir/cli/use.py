@@ -12,6 +12,7 @@ from rsir.assess import assess
 from rsir.cli import options as o
 from rsir.cli.output import print_facts, print_json, print_line, print_table
 from rsir.cli.progress import watching
+from rsir.compiled import tell_of_compiling
 from rsir.data.write import check_suffix, write_log
 from rsir.devices import resolve_device
 from rsir.enrich import enrich
@@ -47,14 +48,16 @@ def generate_verb(
     config = o.changed_only(
         opened.config, o.overrides({"seed": seed}, set_), ("seed", "generation", "acquisition")
     )
+    where = resolve_device(device)
     with watching(quiet) as watch:
         watch.stage("generate", "rounds", opened.chosen_round() + 1)
+        tell_of_compiling(watch, where)
         frame = enrich(
             opened,
             round_index=round_index,
             config=config,
             only_synthetic=only_synthetic,
-            device=resolve_device(device),
+            device=where,
             progress=lambda step, active: watch.advance(step, None),
         )
     with whole_file(out) as part:

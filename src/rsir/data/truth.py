@@ -137,10 +137,6 @@ class Truth:
         users, place = torch.unique(user, return_inverse=True)
         return self.preference(user, items) < self._liking.threshold(users, mass)[place]
 
-    def on_manifold(self, user: Tensor, items: Tensor, mass: float = 0.95) -> Tensor:
-        """The opposite of `leakage`."""
-        return ~self.leakage(user, items, mass)
-
     def user_names(self) -> pl.Series:
         """The id of each user index; String (U,)."""
         return _names("u", self.config.num_users)

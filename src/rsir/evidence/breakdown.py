@@ -14,8 +14,6 @@ validation cases, with E_max = 1. ρ is what makes the recursion hold with equal
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -29,17 +27,6 @@ E_MAX = 1.0
 """The largest total variation of two distributions."""
 
 
-def next_error(
-    error: float, base: float, leakage: float, rho: float, weight: float, worst: float = E_MAX
-) -> float:
-    """The right side of the recursion: the error after a round.
-
-    >>> next_error(0.5, 0.5, leakage=0.0, rho=1.0, weight=0.3)
-    0.5
-    """
-    return (1 - weight) * base + weight * ((1 - leakage) * rho * error + leakage * worst)
-
-
 def contraction(
     after: float, error: float, base: float, leakage: float, weight: float, worst: float = E_MAX
 ) -> float:
@@ -47,7 +34,7 @@ def contraction(
 
     Negative, or above 1, where the recursion does not describe what happened.
 
-    >>> round(contraction(next_error(0.4, 0.5, 0.1, 0.8, 0.3), 0.4, 0.5, 0.1, 0.3), 12)
+    >>> round(contraction(0.4664, 0.4, 0.5, 0.1, 0.3), 12)
     0.8
     """
     share = weight * (1 - leakage) * error
@@ -64,20 +51,6 @@ def breakdown_point(base: float, error: float, rho: float, worst: float = E_MAX)
     """
     left = worst - rho * error
     return (1 - rho) * base / left if left > 0 else float("nan")
-
-
-def observed_breakdown(leakages: Sequence[float], growths: Sequence[float]) -> float:
-    """p̃* observed: where the growth E_{k+1} − E_0 over runs of different leakage crosses zero.
-
-    The zero of the least-squares line, since single runs are noisy; NaN if growth does not rise with leakage.
-
-    >>> round(observed_breakdown([0.1, 0.2, 0.3], [-0.02, 0.0, 0.02]), 6)
-    0.2
-    """
-    x, y = (torch.tensor(values, dtype=torch.float64) for values in (leakages, growths))
-    spread = float(((x - x.mean()) ** 2).sum())
-    slope = float(((x - x.mean()) * (y - y.mean())).sum()) / spread if spread else 0.0
-    return float(x.mean()) - float(y.mean()) / slope if slope > 0 else float("nan")
 
 
 @torch.no_grad()

@@ -101,7 +101,7 @@ def best_by_bytes(states_BD, vectors_VD, bound_B, scored, codes, tile, sought, i
             count[b], open_rows[b] = 0, b
         given = part, vectors_VD, numbers, packed, met
         limits, found = (slack, reached, promising, beaten), (kept, kept_scores, count, open_rows)
-        _keep_bytes(given, head, tile, k, space, limits, found)
+        _meet_tiles(given, head, tile, k, space, limits, found)
         for b in range(stop - start):
             count[b] = drop(kept[b], kept_scores[b], count[b], reached[b] - slack[b]) if count[b] >= 0 else -1
             for n in range(count[b]):
@@ -112,8 +112,8 @@ def best_by_bytes(states_BD, vectors_VD, bound_B, scored, codes, tile, sought, i
 
 
 @lean
-def _keep_bytes(given, head, tile, k, space, limits, found):  # type: ignore[no-untyped-def]
-    """Keep what the whole catalogue has to offer to some states, tile by tile; the first has `head` blocks.
+def _meet_tiles(given, head, tile, k, space, limits, found):  # type: ignore[no-untyped-def]
+    """Some states meet the catalogue, tile by tile, and keep what it offers; the first has `head` blocks.
 
     Rows that are done, or for which there is no room, meet no further tile.
     """
@@ -134,14 +134,14 @@ def _keep_bytes(given, head, tile, k, space, limits, found):  # type: ignore[no-
                     maxima.ctypes.data + 4 * LANES * block,
                 )
             for n in range(row, min(row + ROWS, left)):
-                _keep_row(n - row, open_rows[n], first, here, len(vectors_VD), k, space, limits, found)
+                _meet_row(n - row, open_rows[n], first, here, len(vectors_VD), k, space, limits, found)
         left = _close(given, left, k, limits, found)
         first, here = first + here, tile
 
 
 @lean
-def _keep_row(row, b, first, here, num_items, k, space, limits, found):  # type: ignore[no-untyped-def]
-    """Keep what a tile of `here` blocks has to offer to state `b`, whose products are those of a row."""
+def _meet_row(row, b, first, here, num_items, k, space, limits, found):  # type: ignore[no-untyped-def]
+    """State `b` meets a tile of `here` blocks; its products are those of a row. What is kept: `keep_row`."""
     sums, maxima, coarse, hits = space
     slack, reached = limits[:2]
     kept, kept_scores, count = found[:3]

@@ -7,9 +7,10 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,11 +71,39 @@ class Past:
         return Memory.concat([part for part in taken if isinstance(part, Memory)])
 
 
-class PrefixScorer(Protocol):
-    """Scores distinct prefixes; each answer depends on its own prefix only."""
+@dataclass(frozen=True)
+class Batch:
+    """What is asked of some of the prefixes; see `PrefixScorer.ask`.
 
-    num_items: int
+    Attributes:
+        prefixes_PL: P of the prefixes.
+        queries: P rows of item indices, or None.
+        top_k: best items of each.
+        memory: what is remembered of them without their last item, or None.
+        sought: what will be looked up in their lists, or None.
+        of: prefixes in all, these and the others.
+    """
 
+    prefixes_PL: Tensor
+    queries: Ragged | None
+    top_k: int
+    memory: Remembered | None
+    sought: Sought | None
+    of: int
+
+
+class PrefixScorer(ABC):
+    """Scores distinct prefixes, so many at a time; each answer depends on its own prefix only.
+
+    Args:
+        num_items: size of the catalogue.
+        batch_size: prefixes at a time; None for all at once.
+    """
+
+    def __init__(self, num_items: int, batch_size: int | None) -> None:
+        self.num_items, self._batch_size = num_items, batch_size
+
+    @torch.no_grad()
     def ask(
         self,
         prefixes_PL: Tensor,
@@ -86,16 +115,36 @@ class PrefixScorer(Protocol):
         """Answer for each prefix: its best `top_k` items, and the scores of its queried items.
 
         Args:
-            prefixes_PL: P distinct prefixes of one length L ≥ 1.
+            prefixes_PL: P ≥ 1 distinct prefixes of one length L ≥ 1.
             queries: P rows of item indices; rows may be empty. None if the order is enough: no scores.
             top_k: 1 ≤ top_k ≤ num_items.
             past: what was remembered of the prefixes without their last item; changes speed only.
             sought: what will be looked up in the lists; without queries they may then end earlier.
+
+        Raises:
+            ModelError: if a score is not finite.
         """
-        ...
+        size, answers = len(prefixes_PL), list[Answers]()
+        step = self._batch_size or size
+        for first in range(0, size, step):
+            part, cut = slice(first, min(first + step, size)), step < size
+            batch = Batch(
+                prefixes_PL[part],
+                queries.between(part) if queries and cut else queries,
+                top_k,
+                past.of(part) if past else None,
+                sought.between(part) if sought and cut else sought,
+                size,
+            )
+            answers.append(self._answer(batch))
+        return _joined(answers)
+
+    @abstractmethod
+    def _answer(self, batch: Batch) -> Answers:
+        """The answers for one batch."""
 
 
-class TiledScorer:
+class TiledScorer(PrefixScorer):
     """Exact answers of an inner-product model, prefix batch by catalogue tile.
 
     States come from a float64 copy of the network and are rounded to float32 once, so that they do
@@ -116,37 +165,21 @@ class TiledScorer:
         device: torch.device | str | None = None,
         met: Tensor | None = None,
     ) -> None:
-        self.num_items = model.num_items
         self._network = copy.deepcopy(model).to(device).double().eval()
-        self._batch_size = batch_size
         with torch.no_grad():
             vectors = self._network.item_vectors().float().contiguous()
             self._catalogue = Catalogue.of(vectors, tile_size, met)
         _ = self._catalogue.codes  # made once, before threads ask for them
         self._growing = Growing.of(self._network)
+        # loops need no batches: they keep to the cache
+        super().__init__(model.num_items, None if self._growing else batch_size)
         self._memory_bytes = memory_bytes // threads  # each thread remembers prefixes of its own
 
-    @torch.no_grad()
-    def ask(
-        self,
-        prefixes_PL: Tensor,
-        queries: Ragged | None,
-        top_k: int,
-        past: Past | None = None,
-        sought: Sought | None = None,
-    ) -> Answers:
-        """See `PrefixScorer.ask`."""
-        size, answers = len(prefixes_PL), list[Answers]()
-        step = size if self._growing else self._batch_size  # loops need no batches: they keep to the cache
-        for first in range(0, size, step):
-            part = slice(first, min(first + step, size))
-            states, memory = self._states(prefixes_PL[part], past.of(part) if past else None)
-            asked = queries.between(part) if queries else None
-            answer = self._answers(states, asked, top_k, sought.between(part) if sought else None)
-            fits = memory is not None and memory.num_bytes * size <= self._memory_bytes * len(states)
-            crowded = memory is not None and not fits
-            answers.append(replace(answer, memory=(memory,) if memory and fits else None, crowded=crowded))
-        return _joined(answers)
+    def _answer(self, batch: Batch) -> Answers:
+        states, memory = self._states(batch.prefixes_PL, batch.memory)
+        fits = memory is not None and memory.num_bytes * batch.of <= self._memory_bytes * len(states)
+        kept, crowded = (memory,) if memory and fits else None, memory is not None and not fits
+        return Answers(*self._best_and_asked(states, batch), kept, crowded)
 
     def _states(self, prefixes_PL: Tensor, memory: Remembered | None) -> tuple[Tensor, Remembered | None]:
         """The state after each prefix, rounded to float32, and what is remembered of it."""
@@ -158,52 +191,32 @@ class TiledScorer:
             states, memory = advance(prefixes_PL[:, place], memory)
         return states.float(), memory
 
-    def _answers(self, states: Tensor, queries: Ragged | None, top_k: int, sought: Sought | None) -> Answers:
-        catalogue = self._catalogue
+    def _best_and_asked(self, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The best items, their scores and those of the queried ones; no scores if the order is enough."""
+        catalogue, queries = self._catalogue, batch.queries
         if queries is None:
-            return Answers(exact_order(states, catalogue, top_k, sought), None, None)
-        items, scores = exact_top_k(states, catalogue, top_k)
-        asked = paired_scores(states, catalogue.vectors, queries.row, queries.values)
-        return Answers(items, scores, asked)
+            return exact_order(states, catalogue, batch.top_k, batch.sought), None, None
+        items, scores = exact_top_k(states, catalogue, batch.top_k)
+        return items, scores, paired_scores(states, catalogue.vectors, queries.row, queries.values)
 
 
-class DenseScorer:
+class DenseScorer(PrefixScorer):
     """Answers from the full score rows of any recommender, `batch_size` rows at a time.
 
     The scores are the model's own: whether they depend on the batch is up to the model.
     """
 
     def __init__(self, model: Recommender, *, batch_size: int = 512) -> None:
-        self.num_items = model.num_items
+        super().__init__(model.num_items, batch_size)
         self._model = copy.deepcopy(model).eval() if isinstance(model, nn.Module) else model
-        self._batch_size = batch_size
 
-    @torch.no_grad()
-    def ask(
-        self,
-        prefixes_PL: Tensor,
-        queries: Ragged | None,
-        top_k: int,
-        past: Past | None = None,
-        sought: Sought | None = None,
-    ) -> Answers:
-        """See `PrefixScorer.ask`.
-
-        Raises:
-            ModelError: if a score is not finite.
-        """
-        batches = torch.arange(len(prefixes_PL), device=prefixes_PL.device).split(self._batch_size)
-        asked = [queries.select(rows) if queries else None for rows in batches]
-        parts = [self._answers(prefixes_PL[r], q, top_k) for r, q in zip(batches, asked, strict=True)]
-        return _joined(parts)
-
-    def _answers(self, prefixes_PL: Tensor, queries: Ragged | None, top_k: int) -> Answers:
-        scores = self._model.score(_rows(prefixes_PL)).double()
+    def _answer(self, batch: Batch) -> Answers:
+        scores = self._model.score(_rows(batch.prefixes_PL)).double()
         if not bool(scores.isfinite().all()):
             raise ModelError(
                 "the model gives scores that are not finite; lower the learning rate or train again"
             )
-        items = top_items(scores, top_k)
+        items, queries = top_items(scores, batch.top_k), batch.queries
         if queries is None:
             return Answers(items, None, None)
         return Answers(items, scores.gather(1, items), scores[queries.row, queries.values])

@@ -7,7 +7,6 @@ killed goes on behind the last one.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Mapping
@@ -18,21 +17,24 @@ from typing import Any
 
 import torch
 
+from rsir.compiled import tell_of_compiling
 from rsir.config import Config, to_toml
 from rsir.data.interactions import Interactions
 from rsir.data.splits import Split, split
 from rsir.devices import environment, resolve_device
-from rsir.errors import ConfigError, ModelError, StoreError
+from rsir.errors import ConfigError, ModelError
 from rsir.evaluate import evaluate
-from rsir.files import read_json, write_json, write_text
-from rsir.launch import open_log, refuse_untrainable, resolved
+from rsir.files import write_json, write_text
+from rsir.launch import open_log, resolved
 from rsir.models import build_model
 from rsir.models.base import SequenceModel
 from rsir.recursion import recurse
+from rsir.refusals import refuse_untrainable
 from rsir.rng import generator_seed
 from rsir.store import RunStore
 from rsir.teaching import open_teachers
 from rsir.train import fit
+from rsir.tune.folder import held, read_trials, write_trials
 from rsir.tune.space import Axis, Phase, Space, check_axes, current, with_values
 from rsir.tune.trials import Record, best, importance, library, looking, next_trial, study_of
 from rsir.watch import Watch
@@ -85,10 +87,21 @@ def tune(
     Raises:
         MissingExtraError: if Optuna is not installed.
         ConfigError: for an axis that is no possible setting, or a budget of nothing.
-        StoreError: if `out` holds another search, or something else.
+        StoreError: if `out` holds another search, or something else, or another process works in it.
     """
     library()
     config, where = config or Config(), resolve_device(device)
+    _refuse_nothing_to_try(tuning, config)
+    interactions, _ = open_log(log, config)
+    cut = split(interactions, config.split)
+    teacher = open_teachers(config.recursion.teachers, interactions, config, where)
+    refuse_untrainable(cut, config, teacher)
+    folder, cut = Path(out), replace(cut, test=cut.valid)
+    with held(folder, tuning.facts(config, interactions)):
+        return _Search(tuning, config, interactions, cut, folder, where, watch or Watch(), teacher).run()
+
+
+def _refuse_nothing_to_try(tuning: Tuning, config: Config) -> None:
     if tuning.trials < 1 or (tuning.timeout is not None and tuning.timeout <= 0):
         raise ConfigError(
             f"a budget of {tuning.trials} trials and {tuning.timeout} seconds tries nothing: raise it"
@@ -99,29 +112,6 @@ def tune(
         raise ConfigError(
             "recursion.rounds = 0 leaves no self-improvement to tune: raise it, or say --for base"
         )
-    interactions, _ = open_log(log, config)
-    cut = split(interactions, config.split)
-    refuse_untrainable(cut, config)
-    folder = _folder(Path(out), tuning.facts(config, interactions))
-    search = _Search(
-        tuning, config, interactions, replace(cut, test=cut.valid), folder, where, watch or Watch()
-    )
-    return search.run()
-
-
-def _folder(folder: Path, facts: dict[str, Any]) -> Path:
-    """The folder of a new search, or of the same one begun before."""
-    known = folder / "tune.json"
-    if known.is_file():
-        if read_json(known) != json.loads(json.dumps(facts)):
-            raise StoreError(
-                f"{folder} holds a search of another log, space or settings: choose another --out"
-            )
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StoreError(f"{folder} is not empty: choose another --out")
-    else:
-        write_json(known, facts)
-    return folder
 
 
 class _ImpossibleError(Exception):
@@ -140,9 +130,10 @@ class _Search:
         folder: Path,
         device: torch.device,
         watch: Watch,
+        teacher: SequenceModel | None,
     ) -> None:
         self.tuning, self.log, self.cut, self.folder = tuning, log, cut, folder
-        self.device, self.watch, self.given = device, watch, config
+        self.device, self.watch, self.given, self.teacher = device, watch, config, teacher
         self.config = resolved(with_values(config, {"recursion.control": False}), device, log)
         self.counts = cut.train.item_counts()
 
@@ -169,12 +160,12 @@ class _Search:
 
     def _phase(self, phase: Phase) -> list[Record]:
         """Trials until the budget is spent; those of before included."""
-        axes, records = self.tuning.space[phase], self._records(phase)
+        axes, records = self.tuning.space[phase], read_trials(self.folder, phase)
         first = current(self.config, axes)
         while len(records) < self.tuning.trials and not self._late(records):
             study = study_of(records, axes, self.config.seed)
             records.append(self._trial(phase, next_trial(study, axes, first), len(records)))
-            self._keep(phase, records)
+            write_trials(self.folder, phase, records)
         return records
 
     def _late(self, records: list[Record]) -> bool:
@@ -206,7 +197,7 @@ class _Search:
         """The configuration of a trial: each value is possible, but they may not go together."""
         try:
             config = resolved(with_values(self.config, values), self.device, self.log)
-            refuse_untrainable(self.cut, config)
+            refuse_untrainable(self.cut, config, self.teacher)
         except ConfigError as error:
             raise _ImpossibleError(str(error)) from None
         return config
@@ -244,6 +235,7 @@ class _Search:
         Further bases and a model of reversed sequences are made by the first trial, and kept for the others.
         """
         place, base = self.folder / ".trial", self._trained_base()
+        tell_of_compiling(self.watch, self.device)
         shutil.rmtree(place, ignore_errors=True)
         try:
             store = self._store(place, config)
@@ -269,26 +261,11 @@ class _Search:
         return place
 
     def _recurse(self, config: Config, store: RunStore) -> None:
-        teacher = open_teachers(config.recursion.teachers, self.log, config, self.device)
-        how: dict[str, Any] = {"device": self.device, "watch": self.watch, "teacher": teacher}
+        how: dict[str, Any] = {"device": self.device, "watch": self.watch, "teacher": self.teacher}
         recurse(self.cut, self.log, config, store, **how)
 
     def _store(self, place: Path, config: Config) -> RunStore:
         return RunStore.create(place, config, self.log, {}, environment(self.device))
-
-    def _records(self, phase: Phase | None = None) -> list[Record]:
-        """The trials made before, of one phase or of all."""
-        path = self.folder / "trials.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        records = [json.loads(line) for line in lines]
-        return [record for record in records if phase in (None, record["phase"])]
-
-    def _keep(self, phase: Phase, records: list[Record]) -> None:
-        """Write all trials, those of other phases included."""
-        others = [record for record in self._records() if record["phase"] != phase]
-        before, after = (others, records) if phase == "recursion" else (records, others)
-        lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in [*before, *after])
-        write_text(self.folder / "trials.jsonl", "".join(lines))
 
     def _outcome(self, phase: Phase, records: list[Record]) -> dict[str, Any]:
         """What a phase found."""
