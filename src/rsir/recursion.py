@@ -27,12 +27,11 @@ from rsir.data.sequences import OBSERVED, Sequences
 from rsir.data.splits import Cases, Split
 from rsir.data.synthetic import enriched, from_frame, leakage, sequences_frame, to_frame
 from rsir.data.truth import Truth
-from rsir.devices import peak_rss_bytes
 from rsir.earlier import admitted_earlier_items, backward_cases, backwards
 from rsir.errors import ModelError
 from rsir.evaluate import Evaluation, evaluate
-from rsir.evidence.controls import augmented, duplicates, folder_of, origin_of, unverified
-from rsir.evidence.outcome import compare_models, data_facts
+from rsir.evidence.controls import augmented, duplicates, folder_of, unverified
+from rsir.evidence.outcome import compare_models, round_record
 from rsir.files import write_json
 from rsir.generate import generate
 from rsir.lineage import Lineage
@@ -225,23 +224,7 @@ class _Recursion:
         )
         self.watch.stage("evaluate", arm, k)
         evaluation = self._evaluate(model, cases)
-        record = {
-            "round": k,
-            "arm": arm,
-            "origin": origin_of(arm, data),
-            "start": "warm" if warm else "cold",
-            "data": data_facts(data),
-            "sequences": len(data),
-            "admitted": int((data.round_index == k).sum()) if k else 0,
-            "updates": result.updates,
-            "best_updates": result.best_updates,
-            "ended": result.ended,
-            "seconds": {"train": result.seconds},
-            "valid": evaluation.metrics,
-            "valid_warm": evaluation.warm_metrics,
-            "ceiling": evaluation.ceiling,
-            "peak_rss_bytes": peak_rss_bytes(),
-        }
+        record = round_record(arm, k, "warm" if warm else "cold", data, result, evaluation)
         looks = [asdict(look) for look in result.looks]
         folder.save(record, model, describe_model(model), looks, self._cases_frame(evaluation))
         self.store.write_metrics()

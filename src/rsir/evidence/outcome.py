@@ -1,4 +1,4 @@
-"""What a run writes down of itself: its training data in figures, and the chosen round against its rivals."""
+"""What a run writes down of itself: each trained model, and the chosen round against its rivals."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Any
 
 from rsir.config import Config
 from rsir.data.sequences import OBSERVED, Sequences
+from rsir.devices import peak_rss_bytes
 from rsir.evaluate import Evaluation
-from rsir.evidence.controls import folder_of
+from rsir.evidence.controls import folder_of, origin_of
 from rsir.evidence.fingerprint import data_fingerprint
 from rsir.evidence.significance import paired_bootstrap
+from rsir.train import Fit
 
 
 def compare_models(
@@ -41,7 +43,39 @@ def compare_models(
     }
 
 
-def data_facts(data: Sequences) -> dict[str, Any]:
+def round_record(
+    arm: str, k: int, start: str, data: Sequences, result: Fit, evaluation: Evaluation
+) -> dict[str, Any]:
+    """What `round.json` says of a trained model; see docs/formats.md.
+
+    Args:
+        arm: whose model it is.
+        k: of which round.
+        start: "warm" or "cold".
+        data: what it was trained on.
+        result: of the training.
+        evaluation: on validation.
+    """
+    return {
+        "round": k,
+        "arm": arm,
+        "origin": origin_of(arm, data),
+        "start": start,
+        "data": _data_facts(data),
+        "sequences": len(data),
+        "admitted": int((data.round_index == k).sum()) if k else 0,
+        "updates": result.updates,
+        "best_updates": result.best_updates,
+        "ended": result.ended,
+        "seconds": {"train": result.seconds},
+        "valid": evaluation.metrics,
+        "valid_warm": evaluation.warm_metrics,
+        "ceiling": evaluation.ceiling,
+        "peak_rss_bytes": peak_rss_bytes(),
+    }
+
+
+def _data_facts(data: Sequences) -> dict[str, Any]:
     """Size and shape of training data, for the curves by round."""
     lengths = data.events.lengths
     users = int(data.user.unique().numel())
