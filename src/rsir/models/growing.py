@@ -20,37 +20,63 @@ from rsir.models.ensemble import Ensemble
 from rsir.models.sasrec import SASRec
 
 
+class Reading:
+    """What one network uses again as prefixes grow: scratch, and what its first block made of items."""
+
+    def __init__(self, heads: int, weights: tuple[np.ndarray, ...]) -> None:
+        self._heads, self._weights = heads, weights
+        self.read = np.zeros(len(weights[0]), np.int64)
+        self._made: list[np.ndarray] = []
+        self.scratch = _scratch(weights, heads, 16)
+
+    def prepare(self, item_P: np.ndarray, length: int) -> None:
+        """Read items, and make room for prefixes of a length."""
+        from rsir.models.forward import read_items
+
+        if length > self.scratch[-1].shape[2]:
+            self.scratch = _scratch(self._weights, self._heads, 2 * length)
+        self._made.append(read_items(item_P, self._weights, self.scratch, self.read))
+
+    @property
+    def num_bytes(self) -> int:
+        """What is remembered of items."""
+        return sum(array.nbytes for array in self._made)
+
+
 @dataclass(frozen=True)
 class Trail:
     """What networks remember of P prefixes of one length.
 
     Attributes:
-        kept: for each length so far and each network, keys and values of the newest items, float64
-            (…, 2 blocks, D).
-        bases: int64 (networks, L), the addresses of these arrays.
-        place: int64 (P, L), where each prefix stands among those of each length.
+        held: for each length so far the prefix that each goes on from and the newest item, int64, and of each
+            network its keys and values behind the first block, float64 (…, 2 (blocks − 1), D).
+        addresses: int64 (2 + networks, L), of these arrays.
+        readings: of each network, shared with trails of other lengths.
+        prefix: int64 (P,), which of the newest prefixes these are.
     """
 
-    kept: tuple[tuple[np.ndarray, ...], ...]
-    bases: np.ndarray
-    place: Tensor
+    held: tuple[tuple[np.ndarray, ...], ...]
+    addresses: np.ndarray
+    readings: tuple[Reading, ...]
+    prefix: Tensor
 
     @property
     def length(self) -> int:
         """Items read so far, L."""
-        return len(self.kept)
+        return len(self.held)
 
     def __len__(self) -> int:
-        return len(self.place)
+        return len(self.prefix)
 
     @property
     def num_bytes(self) -> int:
         """What is remembered, of prefixes that do not go on, too."""
-        return sum(array.nbytes for arrays in self.kept for array in arrays)
+        kept = sum(array.nbytes for arrays in self.held for array in arrays)
+        return kept + sum(reading.num_bytes for reading in self.readings)
 
     def select(self, prefix: Tensor) -> Trail:
         """The trail of some prefixes, in the order given; int64 (R,), repeats allowed."""
-        return replace(self, place=self.place[prefix])
+        return replace(self, prefix=self.prefix[prefix])
 
 
 @dataclass(frozen=True)
@@ -79,23 +105,28 @@ class Growing:
         """As `SequenceModel.advance`, but for states that are rounded to float32; (P, D₁ + …)."""
         from rsir.models.forward import advance
 
-        nothing = np.empty((len(self.networks), 0), np.int64)
-        past = past or Trail((), nothing, item_P.new_empty(len(item_P), 0))
-        states = np.empty((len(item_P), sum(self.widths)), np.float32)
-        item, place, column, newest = item_P.contiguous().numpy(), past.place.numpy(), 0, list[np.ndarray]()
-        for number, ((shape, weights), width) in enumerate(zip(self.networks, self.widths, strict=True)):
-            newest.append(np.empty((len(item), 2 * len(weights[1]), width)))
-            scratch = _scratch(weights, shape[0], past.length)
-            advance(item, place, past.bases[number], shape, weights, scratch, newest[-1], states, column)
+        past = past or self._start(len(item_P))
+        item, parent, column = np.ascontiguousarray(item_P.numpy()), past.prefix.contiguous().numpy(), 0
+        states, newest = np.empty((len(item), sum(self.widths)), np.float32), [parent, item]
+        parents, items, *kept = past.addresses
+        for (shape, weights), width, reading, bases in zip(
+            self.networks, self.widths, past.readings, kept, strict=True
+        ):
+            newest.append(np.empty((len(item), 2 * len(weights[1]) - 2, width)))
+            reading.prepare(item, past.length + 1)
+            path = parent, parents, items, bases
+            given = reading.read, shape, weights, reading.scratch
+            advance(item, path, *given, newest[-1], states, column)
             column += width
-        here = torch.arange(len(item_P))[:, None]
         added = np.array([[array.ctypes.data] for array in newest], np.int64)
-        trail = Trail(
-            (*past.kept, tuple(newest)),
-            np.concatenate([past.bases, added], 1),
-            torch.cat([past.place, here], 1),
-        )
-        return torch.from_numpy(states), trail
+        held, addresses = (*past.held, tuple(newest)), np.concatenate([past.addresses, added], 1)
+        return torch.from_numpy(states), Trail(held, addresses, past.readings, torch.arange(len(item)))
+
+    def _start(self, prefixes: int) -> Trail:
+        """Of prefixes without an item."""
+        readings = tuple(Reading(shape[0], weights) for shape, weights in self.networks)
+        addresses = np.empty((2 + len(readings), 0), np.int64)
+        return Trail((), addresses, readings, torch.zeros(prefixes, dtype=torch.int64))
 
 
 def _can(network: nn.Module) -> bool:
@@ -109,7 +140,7 @@ def _can(network: nn.Module) -> bool:
 
 def _packed(network: SASRec) -> tuple[tuple[int, bool], tuple[np.ndarray, ...]]:
     """Heads, whether there is GELU, and the weights in the order and layout that the loops ask for."""
-    from rsir.models.forward import erf_table
+    from rsir.models.gelu import half_erf
 
     named = {name: value.numpy() for name, value in network.state_dict().items()}
     config = network.config
@@ -131,13 +162,13 @@ def _packed(network: SASRec) -> tuple[tuple[int, bool], tuple[np.ndarray, ...]]:
         *linear("feed_forward.0"),
         *linear("feed_forward.3"),
         of_blocks("attention.distance_bias.weight") if biased else np.empty((config.num_blocks, 0, 1)),
-        erf_table().ravel(),
+        _lined_up(half_erf()),
     )
     return (config.num_heads, config.activation == "gelu"), weights
 
 
 def _scratch(weights: tuple[np.ndarray, ...], heads: int, length: int) -> tuple[np.ndarray, ...]:
-    """Room for some rows of each layer, and for the attention weights of one row after `length` items."""
+    """Room for some rows of each layer, for the attention weights of one, and for where each looks."""
     from rsir.models.fma import COLUMNS
     from rsir.models.forward import ROWS_AT_ONCE
 
@@ -145,7 +176,7 @@ def _scratch(weights: tuple[np.ndarray, ...], heads: int, length: int) -> tuple[
     widths = [len(panels[0]) * COLUMNS for panels in (mix, mix, mix, qkv, wide)]
     memory, ends = _aligned(ROWS_AT_ONCE * sum(widths)), accumulate(ROWS_AT_ONCE * width for width in widths)
     rows = [memory[a:b].reshape(ROWS_AT_ONCE, -1) for a, b in pairwise([0, *ends])]
-    return *rows, np.empty((heads, length + 1))
+    return *rows, np.empty((heads, length)), np.empty((ROWS_AT_ONCE, 2, length), np.int64)
 
 
 def _panels(weight: np.ndarray, bias: np.ndarray, parts: int) -> tuple[np.ndarray, np.ndarray]:
@@ -158,9 +189,14 @@ def _panels(weight: np.ndarray, bias: np.ndarray, parts: int) -> tuple[np.ndarra
     panels[:, :, : out // parts] = weight.reshape(count, parts, -1, depth)
     biases[:, :, : out // parts] = bias.reshape(count, parts, -1)
     columns = panels.reshape(count, -1, COLUMNS, depth)
-    found = _aligned(*columns.shape[:2], depth, COLUMNS)
-    found[:] = columns.swapaxes(2, 3)
-    return found, biases.reshape(count, -1)
+    return _lined_up(columns.swapaxes(2, 3)), biases.reshape(count, -1)
+
+
+def _lined_up(values: np.ndarray) -> np.ndarray:
+    """A copy in float64 that begins where a line of cache does."""
+    found = _aligned(*values.shape)
+    found[:] = values
+    return found
 
 
 def _aligned(*shape: int) -> np.ndarray:
