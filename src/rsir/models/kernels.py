@@ -150,3 +150,12 @@ def exact_pairs(states: Tensor, vectors: Tensor, row: Tensor, item: Tensor) -> T
     scores = np.empty(len(row))
     pairs(states.numpy(), vectors.numpy(), row.numpy(), item.numpy(), scores)
     return torch.from_numpy(scores)
+
+
+def norms(states: Tensor) -> Tensor:
+    """Lengths of float32 (B, D), float64 (B,)."""
+    from rsir.models.settle import norms as lengths
+
+    found = np.empty(len(states))
+    lengths(states.numpy(), found)
+    return torch.from_numpy(found)

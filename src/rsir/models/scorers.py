@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -136,16 +136,17 @@ class TiledScorer:
         sought: Sought | None = None,
     ) -> Answers:
         """See `PrefixScorer.ask`."""
-        size, answers = len(prefixes_PL), list[Answers]()
+        size = len(prefixes_PL)
         step = size if self._growing else self._batch_size  # loops need no batches: they keep to the cache
+        answers = list[Answers]()
         for first in range(0, size, step):
             part = slice(first, min(first + step, size))
             states, memory = self._states(prefixes_PL[part], past.of(part) if past else None)
             asked = queries.between(part) if queries else None
-            answer = self._answers(states, asked, top_k, sought.between(part) if sought else None)
+            wanted = sought.between(part) if sought and step < size else sought
             fits = memory is not None and memory.num_bytes * size <= self._memory_bytes * len(states)
-            crowded = memory is not None and not fits
-            answers.append(replace(answer, memory=(memory,) if memory and fits else None, crowded=crowded))
+            kept, crowded = (memory,) if memory and fits else None, memory is not None and not fits
+            answers.append(Answers(*self._answers(states, asked, top_k, wanted), kept, crowded))
         return _joined(answers)
 
     def _states(self, prefixes_PL: Tensor, memory: Remembered | None) -> tuple[Tensor, Remembered | None]:
@@ -158,13 +159,14 @@ class TiledScorer:
             states, memory = advance(prefixes_PL[:, place], memory)
         return states.float(), memory
 
-    def _answers(self, states: Tensor, queries: Ragged | None, top_k: int, sought: Sought | None) -> Answers:
+    def _answers(
+        self, states: Tensor, queries: Ragged | None, top_k: int, sought: Sought | None
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         catalogue = self._catalogue
         if queries is None:
-            return Answers(exact_order(states, catalogue, top_k, sought), None, None)
+            return exact_order(states, catalogue, top_k, sought), None, None
         items, scores = exact_top_k(states, catalogue, top_k)
-        asked = paired_scores(states, catalogue.vectors, queries.row, queries.values)
-        return Answers(items, scores, asked)
+        return items, scores, paired_scores(states, catalogue.vectors, queries.row, queries.values)
 
 
 class DenseScorer:

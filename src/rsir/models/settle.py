@@ -45,6 +45,16 @@ def fast(state_D, vectors_VD, item):  # type: ignore[no-untyped-def]
     return total
 
 
+@partial(lean, any_order=True)
+def norms(states_BD, norm_B):  # type: ignore[no-untyped-def]
+    """Lengths of float32 states, into float64 `norm_B`."""
+    for b in range(len(states_BD)):
+        total = 0.0
+        for d in range(states_BD.shape[1]):
+            total += np.float64(states_BD[b, d]) ** 2
+        norm_B[b] = np.sqrt(total)
+
+
 @lean
 def _insert(score, item, scores_K, items_K, filled):  # type: ignore[no-untyped-def]
     """Put an item in its place among the first K by (score descending, item ascending); the new number."""

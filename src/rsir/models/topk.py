@@ -197,7 +197,11 @@ def _error_bound(states: Tensor, max_norm: Tensor) -> Tensor:
     """
     terms = (states.shape[1] + 2) * 2.0**-24
     rounded = _INPUT_ROUNDOFF[torch.get_float32_matmul_precision()]
-    scale = torch.linalg.vector_norm(states, dim=1, dtype=torch.float64) * max_norm
+    if not states.is_cuda and kernels.found():
+        norm = kernels.norms(states)
+    else:
+        norm = torch.linalg.vector_norm(states, dim=1, dtype=torch.float64)
+    scale = norm * max_norm
     if not bool((scale < torch.finfo(torch.float32).max).all()):
         raise ModelError("the model gives scores that are not finite; lower the learning rate or train again")
     underflow = states.shape[1] * 2.0**-125
