@@ -132,8 +132,11 @@ def generate(
             met=sources.item_counts().argsort(descending=True, stable=True),
         )
         run = _Run(scorer, config, data, rows, (seed, round_index), progress)
-        walks = [_Walk(run, part) for part in run.start().parts(threads)]
-        side_by_side(_Walk.to_the_end, walks, threads, run.give_up)
+        front = run.start()
+        walks = [_Walk(run) for _ in range(min(threads, len(front.prefixes_PL)))]
+        side_by_side(
+            lambda n: walks[n].to_the_end(front.part(n, len(walks))), range(len(walks)), threads, run.give_up
+        )
         return run.finish(walks, started, home)
 
 
@@ -236,16 +239,17 @@ class _Run:
 class _Walk:
     """Some rollouts of a run on their way to the end; no other walk has their prefixes."""
 
-    def __init__(self, run: _Run, front: Front) -> None:
-        self.run, self.waiting = run, [front]
+    def __init__(self, run: _Run) -> None:
+        self.run, self.waiting = run, list[Front]()
         self.chosen: list[Chosen] = []
         self.checks, self.passed = Counter[int](), Counter[int]()
         self.distinct_prefixes = 0
         self.memory: tuple[Remembered, ...] | None = None
         self.crowded = False
 
-    def to_the_end(self) -> None:
+    def to_the_end(self, front: Front) -> None:
         """Step by step; of fronts in parts the last first."""
+        self.waiting.append(front)
         while self.waiting and not self.run.given_up:
             front = self.waiting.pop()
             self.run.tell(front)

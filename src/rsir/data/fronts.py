@@ -79,14 +79,13 @@ class Front:
         first = self.prefix < len(self.prefixes_PL) // 2
         return self.keep(first), self.keep(~first)
 
-    def parts(self, number: int) -> list[Front]:
-        """So many fronts, prefixes dealt out in turn; fewer where there are fewer prefixes.
+    def part(self, n: int, number: int) -> Front:
+        """The n-th of so many parts, prefixes dealt out in turn.
 
-        >>> [part.prefixes_PL.tolist() for part in Front.start(torch.tensor([7, 7, 2]), 8).parts(3)]
+        >>> [Front.start(torch.tensor([7, 7, 2]), 8).part(n, 2).prefixes_PL.tolist() for n in (0, 1)]
         [[[2]], [[7]]]
         """
-        number = min(number, len(self.prefixes_PL))
-        return [self] if number < 2 else [self.keep(self.prefix % number == n) for n in range(number)]
+        return self if number < 2 else self.keep(self.prefix % number == n)
 
     def extend(self, rollout: Tensor, prefix: Tensor, item: Tensor, num_items: int) -> Front:
         """Some of the rollouts on their prefixes, ascending, each with one more `item`.

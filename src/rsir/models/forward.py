@@ -27,23 +27,29 @@ _EPSILON = 1e-5
 _reordered = partial(lean, any_order=True)
 
 
-@lean
-def _inverse(x):  # type: ignore[no-untyped-def]
-    """1 / x, as it stands: in a loop of any order each product with it would become a division."""
-    return 1.0 / x
+@_reordered
+def _sum(x_D, width):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for d in range(width):
+        total += x_D[d]
+    return total
 
 
 @_reordered
+def _spread(x_D, width, mean):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for d in range(width):
+        total += (x_D[d] - mean) ** 2
+    return total
+
+
+@lean
 def _normed(x_D, weight_D, bias_D, out_D):  # type: ignore[no-untyped-def]
-    """Layer norm."""
-    mean, spread = 0.0, 0.0
-    for d in range(weight_D.size):
-        mean += x_D[d]
-    mean *= _inverse(weight_D.size)
-    for d in range(weight_D.size):
-        spread += (x_D[d] - mean) ** 2
-    scale = _inverse(math.sqrt(spread * _inverse(weight_D.size) + _EPSILON))
-    for d in range(weight_D.size):
+    """Layer norm. Where sums may be reordered, a product with 1 / s becomes a division by s: not here."""
+    width = weight_D.size
+    mean = _sum(x_D, width) / width
+    scale = 1.0 / math.sqrt(_spread(x_D, width, mean) / width + _EPSILON)
+    for d in range(width):
         out_D[d] = (x_D[d] - mean) * scale * weight_D[d] + bias_D[d]
 
 
@@ -72,15 +78,14 @@ def _linear(rows_BI, panels, bias, out_BO):  # type: ignore[no-untyped-def]
 
 
 @_reordered
-def _attend(query, places_L, key, value, width, bias_MH, weight_HL, out_D):  # type: ignore[no-untyped-def]
+def _attend(query, places_L, key, value, width, scale, bias_MH, weight_HL, out_D):  # type: ignore[no-untyped-def]
     """Attention of one row over its items, itself the last of them.
 
     `key` and `value` are how many bytes behind each of the addresses `places_L` these stand. `bias_MH` by
-    distance, or empty.
+    distance, or empty. Scores are multiplied by `scale`.
     """
     heads, length = len(weight_HL), places_L.size
     each = width // heads
-    scale = _inverse(math.sqrt(each))
     for n in range(length):
         key_D = elsewhere(out_D, places_L[n] + key)
         for h in range(heads):
@@ -116,7 +121,7 @@ def _add(weight, part, total, width):  # type: ignore[no-untyped-def]
         total[d] += weight * part[d]
 
 
-@_reordered
+@lean
 def _softmax(x_L, length):  # type: ignore[no-untyped-def]
     """The softmax of the first numbers, in place."""
     highest, total = x_L[0], 0.0
@@ -125,7 +130,7 @@ def _softmax(x_L, length):  # type: ignore[no-untyped-def]
     for n in range(length):
         x_L[n] = math.exp(x_L[n] - highest)
         total += x_L[n]
-    scale = _inverse(total)
+    scale = 1.0 / total
     for n in range(length):
         x_L[n] *= scale
 
@@ -186,14 +191,14 @@ def advance(item_P, path, read, shape, weights, scratch, kept_PND, states_PD, co
         path: int64 (P,), the prefix that each goes on from, and for each earlier length the addresses of such
             numbers, of the newest items and of their keys and values; each int64 (L,).
         read: as for `read_items`; these items are read.
-        shape: heads, and whether the feed-forward layer has GELU (else ReLU).
+        shape: heads, what attention's scores are multiplied by, and whether there is GELU (else ReLU).
         weights: see `rsir.models.growing`.
         scratch: for `ROWS_AT_ONCE` rows as wide as the layers make them, and for what each row looks at.
         kept_PND: float64 (P, 2 (blocks − 1), D), keys before values; filled.
         states_PD: float32; filled from `column` on.
         column: as told.
     """
-    _heads, has_gelu = shape
+    _heads, scale, has_gelu = shape
     (
         vectors,
         norms,
@@ -224,7 +229,7 @@ def advance(item_P, path, read, shape, weights, scratch, kept_PND, states_PD, co
                 for b in range(here):
                     places = places_B2L[b, 0]
                     query, key, value = elsewhere(projected[b], places[-1]), 8 * padded, 16 * padded
-                    _attend(query, places, key, value, width, bias[n], weight_HL, y[b])
+                    _attend(query, places, key, value, width, scale, bias[n], weight_HL, y[b])
             else:
                 for b in range(here):
                     _normed(x[b], norms[n, 0, 0], norms[n, 0, 1], y[b])
@@ -234,7 +239,8 @@ def advance(item_P, path, read, shape, weights, scratch, kept_PND, states_PD, co
                     _copy(projected[b, padded:], kept_PND[first + b, 2 * n - 2], width)
                     _copy(projected[b, 2 * padded :], kept_PND[first + b, 2 * n - 1], width)
                     places = places_B2L[b, 1]
-                    _attend(projected[b], places, key, key + 8 * width, width, bias[n], weight_HL, y[b])
+                    value = key + 8 * width
+                    _attend(projected[b], places, key, value, width, scale, bias[n], weight_HL, y[b])
             _linear(y[:rows], mix[n], mix_bias[n], out)
             for b in range(here):
                 _add(1.0, out[b], x[b], width)

@@ -152,10 +152,10 @@ def exact_pairs(states: Tensor, vectors: Tensor, row: Tensor, item: Tensor) -> T
     return torch.from_numpy(scores)
 
 
-def norms(states: Tensor) -> Tensor:
-    """Lengths of float32 (B, D), float64 (B,)."""
-    from rsir.models.settle import norms as lengths
+def scales(states: Tensor, factor: float, most: float) -> tuple[Tensor, bool]:
+    """Lengths of float32 (B, D) times a factor, float64 (B,); whether all are less than `most`."""
+    from rsir.models.settle import scales as filled
 
     found = np.empty(len(states))
-    lengths(states.numpy(), found)
-    return torch.from_numpy(found)
+    finite = filled(states.numpy(), factor, most, found)
+    return torch.from_numpy(found), finite

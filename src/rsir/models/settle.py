@@ -7,6 +7,7 @@ can be among the best get exact scores.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import numpy as np
@@ -45,14 +46,23 @@ def fast(state_D, vectors_VD, item):  # type: ignore[no-untyped-def]
     return total
 
 
-@partial(lean, any_order=True)
-def norms(states_BD, norm_B):  # type: ignore[no-untyped-def]
-    """Lengths of float32 states, into float64 `norm_B`."""
+@lean
+def scales(states_BD, factor, most, scale_B):  # type: ignore[no-untyped-def]
+    """Lengths of float32 states times a factor, into float64 `scale_B`; whether all are less than `most`."""
+    finite = True
     for b in range(len(states_BD)):
-        total = 0.0
-        for d in range(states_BD.shape[1]):
-            total += np.float64(states_BD[b, d]) ** 2
-        norm_B[b] = np.sqrt(total)
+        scale_B[b] = math.sqrt(square(states_BD[b])) * factor
+        finite &= scale_B[b] < most
+    return finite
+
+
+@partial(lean, any_order=True)
+def square(vector_D):  # type: ignore[no-untyped-def]
+    """The square of a vector's length, in float64."""
+    total = 0.0
+    for d in range(vector_D.size):
+        total += np.float64(vector_D[d]) ** 2
+    return total
 
 
 @lean

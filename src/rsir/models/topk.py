@@ -197,15 +197,16 @@ def _error_bound(states: Tensor, max_norm: Tensor) -> Tensor:
     """
     terms = (states.shape[1] + 2) * 2.0**-24
     rounded = _INPUT_ROUNDOFF[torch.get_float32_matmul_precision()]
-    if not states.is_cuda and kernels.found():
-        norm = kernels.norms(states)
-    else:
-        norm = torch.linalg.vector_norm(states, dim=1, dtype=torch.float64)
-    scale = norm * max_norm
-    if not bool((scale < torch.finfo(torch.float32).max).all()):
-        raise ModelError("the model gives scores that are not finite; lower the learning rate or train again")
+    factor = (2 * rounded + rounded**2 + terms / (1 - terms)) * (1 + rounded) ** 2
     underflow = states.shape[1] * 2.0**-125
-    return (2 * rounded + rounded**2 + terms / (1 - terms)) * (1 + rounded) ** 2 * scale + underflow
+    if not states.is_cuda and kernels.found():
+        scale, finite = kernels.scales(states, float(max_norm), torch.finfo(torch.float32).max)
+    else:
+        scale = torch.linalg.vector_norm(states, dim=1, dtype=torch.float64) * max_norm
+        finite = bool((scale < torch.finfo(torch.float32).max).all())
+    if not finite:
+        raise ModelError("the model gives scores that are not finite; lower the learning rate or train again")
+    return factor * scale + underflow
 
 
 def _candidates(states: Tensor, catalogue: Catalogue, width: int) -> tuple[Tensor, Tensor]:
