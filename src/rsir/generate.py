@@ -180,6 +180,7 @@ class _Run:
         self.first = self.data.events.values[self._start_places()]
         # The one best own item of a step that holds stands in the list; else own items must be scored.
         self.listed = config.top_k == 1 and self.fidelity is not None
+        self.pool_draw = np.uint64(hash_scalar(keys[0], "pool", keys[1]))
         self.given_up = False
         self._progress, self._one_at_a_time = progress, Lock()
 
@@ -271,7 +272,8 @@ class _Walk:
         """Own items left? Judge. Not at the maximal length? Choose. Those that go on, one item longer."""
         run = self.run
         front, pairs, exhausted = Pairs.open(front, run.source, run.own)
-        run.stop[exhausted] = StopReason.EXHAUSTED
+        if len(exhausted):
+            run.stop[exhausted] = StopReason.EXHAUSTED
         full = front.length == run.config.max_length
         if not len(front) or (full and run.fidelity is None):
             return None
@@ -308,15 +310,14 @@ class _Walk:
         steps = None if items_PK.is_cuda or not run.listed else loops("rsir.steps")
         if steps is None:
             return None
-        config, (seed, round_index), failed = run.config, run.keys, int(StopReason.LOW_FIDELITY)
-        draw, step = np.uint64(hash_scalar(seed, "pool", round_index)), front.length - 1
-        rule = config.max_rank, config.rank_among == "all", config.own_pool_probability, draw, step
+        config, failed, step = run.config, int(StopReason.LOW_FIDELITY), front.length - 1
+        rule = config.max_rank, config.rank_among == "all", config.own_pool_probability, run.pool_draw, step
         of = pairs.of_rollout, pairs.prefix, pairs.remaining.values, pairs.remaining.offsets
         given = (items_PK, front.prefixes_PL), of, (front.rollout, run.source, run.number)
         arrays = (tuple(x.numpy() for x in part) for part in given)
-        found, own = map(torch.from_numpy, steps.follow(*arrays, rule, (run.stop.numpy(), failed)))
-        rollout, prefix, item, rank = found
-        return Chosen(rollout, item, rank, own), prefix
+        found, own = steps.follow(*arrays, rule, (run.stop.numpy(), failed))
+        rollout, prefix, item, rank = map(torch.from_numpy, found)
+        return Chosen(rollout, item, rank, torch.from_numpy(own)), prefix
 
     def _choose(self, front: Front, pairs: Pairs, answers: Answers) -> tuple[Chosen, Tensor]:
         """What the rollouts that hold take next, and their prefixes; why the others end."""

@@ -138,7 +138,7 @@ class Pairs:
         if (lookups := loops_for(source_N)) is not None:
             given = front.rollout, front.prefix, source_N, front.prefixes_PL, own.values, own.offsets
             rollouts, used, found, others = lookups.open_pairs(*(x.numpy() for x in given))
-            rollout, prefix, of_rollout = torch.from_numpy(rollouts)
+            rollout, prefix, of_rollout = map(torch.from_numpy, rollouts)
             pair_prefix, *items = map(torch.from_numpy, found)
             kept = front.on(rollout, prefix, torch.from_numpy(used))
             return kept, cls(of_rollout, pair_prefix, Ragged(*items)), torch.from_numpy(others)

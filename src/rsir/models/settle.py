@@ -14,6 +14,8 @@ import numpy as np
 
 from rsir.compiled import compiled, lean
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 @lean
 def exact(state_D, vectors_VD, item, terms_D):  # type: ignore[no-untyped-def]
@@ -47,12 +49,13 @@ def fast(state_D, vectors_VD, item):  # type: ignore[no-untyped-def]
 
 
 @lean
-def scales(states_BD, factor, most, scale_B):  # type: ignore[no-untyped-def]
-    """Lengths of float32 states times a factor, into float64 `scale_B`; whether all are less than `most`."""
+def bounds(states_BD, longest, factor, extra, bound_B):  # type: ignore[no-untyped-def]
+    """See `rsir.models.kernels.bounds`."""
     finite = True
     for b in range(len(states_BD)):
-        scale_B[b] = math.sqrt(square(states_BD[b])) * factor
-        finite &= scale_B[b] < most
+        scale = math.sqrt(square(states_BD[b])) * longest
+        finite &= scale < _LARGEST
+        bound_B[b] = factor * scale + extra
     return finite
 
 
