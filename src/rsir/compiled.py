@@ -28,6 +28,7 @@ LOOPS = (
     "models/by_bytes.py",
     "models/fma.py",
     "models/forward.py",
+    "models/gelu.py",
     "models/own_first.py",
     "models/registers.py",
     "models/search.py",

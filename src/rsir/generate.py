@@ -132,8 +132,11 @@ def generate(
             met=sources.item_counts().argsort(descending=True, stable=True),
         )
         run = _Run(scorer, config, data, rows, (seed, round_index), progress)
-        walks = [_Walk(run, part) for part in run.start().parts(threads)]
-        side_by_side(_Walk.to_the_end, walks, threads, run.give_up)
+        front = run.start()
+        walks = [_Walk(run) for _ in range(min(threads, len(front.prefixes_PL)))]
+        side_by_side(
+            lambda n: walks[n].to_the_end(front.part(n, len(walks))), range(len(walks)), threads, run.give_up
+        )
         return run.finish(walks, started, home)
 
 
@@ -177,6 +180,7 @@ class _Run:
         self.first = self.data.events.values[self._start_places()]
         # The one best own item of a step that holds stands in the list; else own items must be scored.
         self.listed = config.top_k == 1 and self.fidelity is not None
+        self.pool_draw = np.uint64(hash_scalar(keys[0], "pool", keys[1]))
         self.given_up = False
         self._progress, self._one_at_a_time = progress, Lock()
 
@@ -236,59 +240,51 @@ class _Run:
 class _Walk:
     """Some rollouts of a run on their way to the end; no other walk has their prefixes."""
 
-    def __init__(self, run: _Run, front: Front) -> None:
-        self.run, self.waiting = run, [front]
+    def __init__(self, run: _Run) -> None:
+        self.run, self.waiting = run, list[Front]()
         self.chosen: list[Chosen] = []
         self.checks, self.passed = Counter[int](), Counter[int]()
         self.distinct_prefixes = 0
         self.memory: tuple[Remembered, ...] | None = None
         self.crowded = False
 
-    def to_the_end(self) -> None:
+    def to_the_end(self, front: Front) -> None:
         """Step by step; of fronts in parts the last first."""
+        self.waiting.append(front)
         while self.waiting and not self.run.given_up:
             front = self.waiting.pop()
             self.run.tell(front)
             self.waiting += self._parts(self._step(front))
 
-    def _parts(self, further: Front) -> list[Front]:
+    def _parts(self, further: Front | None) -> list[Front]:
         """What goes on, in parts of which the last is to be followed to its end first.
 
         A front that is too crowded for the model to remember falls in halves: then each is read once more
         and remembered from there, where the whole would be read anew at every step.
         """
-        if not len(further):
+        if further is None or not len(further):
             self.memory = None  # it was of a front that has come to its end
             return []
         halve = self.crowded and len(further.prefixes_PL) >= 2 * _FEWEST
         return list(further.halves()) if halve else [further]
 
-    def _step(self, front: Front) -> Front:
+    def _step(self, front: Front) -> Front | None:
         """Own items left? Judge. Not at the maximal length? Choose. Those that go on, one item longer."""
         run = self.run
-        front, pairs = self._drop_exhausted(front)
+        front, pairs, exhausted = Pairs.open(front, run.source, run.own)
+        if len(exhausted):
+            run.stop[exhausted] = StopReason.EXHAUSTED
         full = front.length == run.config.max_length
         if not len(front) or (full and run.fidelity is None):
-            return front.keep(torch.zeros_like(front.rollout, dtype=torch.bool))
+            return None
         answers = self._ask(front, pairs)
-        rank, item, own = self._follow(front, pairs, answers.items) or self._choose(front, pairs, answers)
-        held = torch.ones_like(own) if run.fidelity is None else run.fidelity.holds(rank)
-        self.checks[front.length] += len(held)
-        self.passed[front.length] += int(held.sum())
-        run.stop[front.rollout[~held]] = StopReason.LOW_FIDELITY
-        going = torch.zeros_like(held) if full else held
-        item = item[going]
-        self.chosen.append(Chosen(front.rollout[going], item, rank[going], own[going]))
-        return front.extend(going, item, run.scorer.num_items)
-
-    def _drop_exhausted(self, front: Front) -> tuple[Front, Pairs]:
-        pairs = Pairs.of(front, self.run.source[front.rollout], self.run.own)
-        left_Q = pairs.remaining.lengths > 0
-        if bool(left_Q.all()):
-            return front, pairs
-        left = left_Q[pairs.of_rollout]
-        self.run.stop[front.rollout[~left]] = StopReason.EXHAUSTED
-        return front.keep(left), pairs.with_items()
+        chosen, prefix = self._follow(front, pairs, answers.items) or self._choose(front, pairs, answers)
+        self.checks[front.length] += len(front)
+        self.passed[front.length] += len(prefix)
+        if full:
+            return None
+        self.chosen.append(chosen)
+        return front.extend(chosen.rollout, prefix, chosen.item, run.scorer.num_items)
 
     def _ask(self, front: Front, pairs: Pairs) -> Answers:
         """One scoring for each distinct prefix answers the rank test and both choices."""
@@ -308,34 +304,23 @@ class _Walk:
             return None
         return Past(self.memory, front.parent)
 
-    def _follow(self, front: Front, pairs: Pairs, items_PK: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    def _follow(self, front: Front, pairs: Pairs, items_PK: Tensor) -> tuple[Chosen, Tensor] | None:
         """`_choose` by a compiled loop, where there is one for this rule."""
         run = self.run
         steps = None if items_PK.is_cuda or not run.listed else loops("rsir.steps")
         if steps is None:
             return None
-        config, (seed, round_index), rollout = run.config, run.keys, front.rollout
-        draw = np.uint64(hash_scalar(seed, "pool", round_index))
-        rule = (
-            config.max_rank,
-            config.rank_among == "all",
-            config.own_pool_probability,
-            draw,
-            front.length - 1,
-        )
+        config, failed, step = run.config, int(StopReason.LOW_FIDELITY), front.length - 1
+        rule = config.max_rank, config.rank_among == "all", config.own_pool_probability, run.pool_draw, step
         of = pairs.of_rollout, pairs.prefix, pairs.remaining.values, pairs.remaining.offsets
-        given = (items_PK, front.prefixes_PL), of, (run.source[rollout], run.number[rollout])
-        found = (
-            torch.empty_like(rollout),
-            torch.empty_like(rollout),
-            torch.empty_like(rollout, dtype=torch.bool),
-        )
-        lists, between, who, into = (tuple(x.numpy() for x in part) for part in (*given, found))
-        steps.follow(lists, between, who, rule, into)
-        return found
+        given = (items_PK, front.prefixes_PL), of, (front.rollout, run.source, run.number)
+        arrays = (tuple(x.numpy() for x in part) for part in given)
+        found, own = steps.follow(*arrays, rule, (run.stop.numpy(), failed))
+        rollout, prefix, item, rank = map(torch.from_numpy, found)
+        return Chosen(rollout, item, rank, torch.from_numpy(own)), prefix
 
-    def _choose(self, front: Front, pairs: Pairs, answers: Answers) -> tuple[Tensor, Tensor, Tensor]:
-        """For each rollout the best rank of a remaining own item, the next item, and whether it is own."""
+    def _choose(self, front: Front, pairs: Pairs, answers: Answers) -> tuple[Chosen, Tensor]:
+        """What the rollouts that hold take next, and their prefixes; why the others end."""
         run, top_k = self.run, min(self.run.config.top_k, self.run.scorer.num_items)
         items_PK, scores_PK, asked = answers.items, answers.scores, answers.asked
         seen_PK, place = seen(front.prefixes_PL, items_PK), pairs.first_place(items_PK)
@@ -351,7 +336,13 @@ class _Walk:
         from_own = run.exploration.own_pool(self._draw("pool", front))
         candidates = own.select(pairs.of_rollout).where(from_own, free)
         item = run.exploration.choose(candidates, self._draw("choice", front))
-        return rank[pairs.of_rollout], item, from_own
+        return self._judge(front, rank[pairs.of_rollout], item, from_own)
+
+    def _judge(self, front: Front, rank: Tensor, item: Tensor, own: Tensor) -> tuple[Chosen, Tensor]:
+        fidelity = self.run.fidelity
+        held = torch.ones_like(own) if fidelity is None else fidelity.holds(rank)
+        self.run.stop[front.rollout[~held]] = StopReason.LOW_FIDELITY
+        return Chosen(front.rollout[held], item[held], rank[held], own[held]), front.prefix[held]
 
     def _draw(self, purpose: str, front: Front) -> Tensor:
         (seed, round_index), rollout = self.run.keys, front.rollout

@@ -9,37 +9,53 @@ from __future__ import annotations
 
 import numpy as np
 
-from rsir.compiled import lean
+from rsir.compiled import compiled, lean
 from rsir.rng import _GAMMA, _MIX1, _MIX2
 
 _STEP, _FIRST, _SECOND = np.uint64(_GAMMA), np.uint64(_MIX1), np.uint64(_MIX2)
 
 
-@lean
-def follow(lists, pairs, rollouts, rule, found):  # type: ignore[no-untyped-def]
-    """Fill in rank, next item and whether it is the source's own, for each rollout; int64, int64, bool (R,).
+@compiled
+def follow(lists, pairs, rollouts, rule, stop):  # type: ignore[no-untyped-def]
+    """Numbers, prefixes, next items and ranks of rollouts that hold, int64 (4, H); which items are own.
 
     Args:
         lists: the best items of each prefix (P, K), and the prefixes (P, L).
         pairs: as `rsir.data.fronts.Pairs`: of_rollout, prefix, and the remaining items with their offsets.
-        rollouts: source and number of each.
+        rollouts: their numbers, and for each number its source and which of the source's rollouts it is.
         rule: the last rank that holds, τ; whether items of the prefix count for a rank; the probability
             of the own pool; the hash of seed, purpose and round that its draw goes on from, uint64; the step.
-        found: what is filled in.
+        stop: why each rollout ended, by number, uint8; and the code to write there where one does not hold.
     """
-    (items_PK, prefixes_PL), (of_R, prefix_Q, values, offsets), (source_R, number_R) = lists, pairs, rollouts
+    size = rollouts[0].size
+    found_4H, own_H = np.empty((4, size), np.int64), np.empty(size, np.bool_)
+    held = _follow(lists, pairs, rollouts, rule, stop, found_4H, own_H)
+    return found_4H[:, :held], own_H[:held]
+
+
+@lean
+def _follow(lists, pairs, rollouts, rule, stop, found_4H, own_H):  # type: ignore[no-untyped-def]
+    """Fill in what `follow` finds; how many hold."""
+    (items_PK, prefixes_PL), (of_R, prefix_Q, values, offsets) = lists, pairs
+    rollout_R, source_N, number_N = rollouts
     max_rank, among_all, own_probability, state, step = rule
-    rank_R, item_R, own_R = found
-    pair, best, free, rank = -1, -1, -1, 0
+    reason_N, failed = stop
+    pair, prefix, best, free, rank, held = -1, -1, -1, -1, 0, 0
     for r in range(of_R.size):
         if of_R[r] != pair:
             pair = of_R[r]
-            prefix = prefixes_PL[prefix_Q[pair]]
+            prefix = prefix_Q[pair]
             remaining = values[offsets[pair] : offsets[pair + 1]]
-            rank, best, free = _read(items_PK[prefix_Q[pair]], prefix, remaining, max_rank, among_all)
-        rank_R[r], item_R[r], own_R[r] = rank, free, False
-        if rank <= max_rank and _uniform(state, source_R[r], number_R[r], step) < own_probability:
-            item_R[r], own_R[r] = best, True
+            rank, best, free = _read(items_PK[prefix], prefixes_PL[prefix], remaining, max_rank, among_all)
+        rollout = rollout_R[r]
+        if rank > max_rank:
+            reason_N[rollout] = failed
+            continue
+        own_H[held] = _uniform(state, source_N[rollout], number_N[rollout], step) < own_probability
+        found_4H[0, held], found_4H[1, held] = rollout, prefix
+        found_4H[2, held], found_4H[3, held] = best if own_H[held] else free, rank
+        held += 1
+    return held
 
 
 @lean

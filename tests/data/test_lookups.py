@@ -37,26 +37,40 @@ def test_pairs_and_their_first_places(monkeypatch: pytest.MonkeyPatch) -> None:
     front = Front(torch.arange(6), torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([[3, 0], [1, 5], [7, 2]]))
     source = torch.tensor([0, 1, 1, 3, 2, 2])
     lists = torch.tensor([[5, 1, 9], [1, 2, 3], [2, 8, 6]])
-    for pairs in both(lambda: Pairs.of(front, source, own), monkeypatch):
-        assert pairs.of_rollout.tolist() == [0, 1, 2, 3, 4, 4]
-        assert pairs.prefix.tolist() == [0, 0, 1, 1, 2]
-        assert pairs.remaining.tolists() == [[5], [1], [], [], [4, 6]]
+    pairs = Pairs.of(front, source, own)
+    assert pairs.of_rollout.tolist() == [0, 1, 2, 3, 4, 4]
+    assert pairs.prefix.tolist() == [0, 0, 1, 1, 2]
+    assert pairs.remaining.tolists() == [[5], [1], [], [], [4, 6]]
     for place in both(lambda: pairs.first_place(lists), monkeypatch):
         assert place.tolist() == [0, 1, 3, 3, 2]
+    front = Front(torch.tensor([5, 4, 3, 2, 1, 0]), front.prefix, front.prefixes_PL, torch.tensor([6, 7, 8]))
+    for kept, pairs, others in both(lambda: Pairs.open(front, source.flip(0), own), monkeypatch):
+        assert others.tolist() == [3, 2]
+        assert (kept.rollout.tolist(), kept.prefix.tolist()) == ([5, 4, 1, 0], [0, 0, 1, 1])
+        assert (kept.prefixes_PL.tolist(), kept.parent.tolist()) == ([[3, 0], [7, 2]], [6, 8])
+        assert (pairs.of_rollout.tolist(), pairs.prefix.tolist()) == ([0, 1, 2, 2], [0, 0, 1])
+        assert pairs.remaining.tolists() == [[5], [1], [4, 6]]
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_pairs_with_items_left_are_those_of_the_rollouts_kept(seed: int) -> None:
-    front = Front.start(whole(0, 8, 60, seed=seed), 8)
-    source, own = whole(0, 9, 60, seed=seed + 9).sort().values, [[n % 8, 3 * n % 8] for n in range(9)]
-    pairs = Pairs.of(front, source, Ragged.from_lists([sorted(set(row)) for row in own]))
-    left = (pairs.remaining.lengths > 0)[pairs.of_rollout]
-    assert 0 < int(left.sum()) < 60
-    found = pairs.with_items()
-    again = Pairs.of(front.keep(left), source[left], Ragged.from_lists([sorted(set(row)) for row in own]))
-    assert torch.equal(found.of_rollout, again.of_rollout)
-    assert torch.equal(found.prefix, again.prefix)
-    assert found.remaining.tolists() == again.remaining.tolists()
+@pytest.mark.parametrize("most", [2, 40])
+def test_open_pairs_are_those_of_the_rollouts_kept(
+    seed: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front, source = Front.start(whole(0, 8, 60, seed=seed), 8), torch.arange(60) // 7
+    own = Ragged.from_lists([sorted({(step * n + step) % 90 for n in range(most)}) for step in range(9)])
+    pairs = zip(front.rollout.tolist(), front.prefixes_PL[front.prefix, 0].tolist(), strict=True)
+    left = [bool(set(own.tolists()[rollout // 7]) - {item}) for rollout, item in pairs]
+    assert 0 < sum(left) < 60
+    for kept, pairs, others in both(lambda: Pairs.open(front, source, own), monkeypatch):
+        again, expected = front.keep(torch.tensor(left)), Pairs.of(kept, source[kept.rollout], own)
+        assert others.tolist() == front.rollout[~torch.tensor(left)].tolist()
+        assert torch.equal(kept.rollout, again.rollout)
+        assert torch.equal(kept.prefixes_PL[kept.prefix], again.prefixes_PL[again.prefix])
+        assert len(kept.prefixes_PL) == len(again.prefixes_PL)
+        assert torch.equal(pairs.of_rollout, expected.of_rollout)
+        assert torch.equal(pairs.prefix, expected.prefix)
+        assert pairs.remaining.tolists() == expected.remaining.tolists()
 
 
 def test_items_chosen_are_joined_in_order_of_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +93,8 @@ def test_fronts_grow_in_order(on_each: int, monkeypatch: pytest.MonkeyPatch) -> 
     def grown() -> Front:
         front = Front.start(first, 12)
         going = rows[front.rollout] > 0
-        return front.extend(going, item[front.rollout[going]], 12)
+        rollout = front.rollout[going]
+        return front.extend(rollout, front.prefix[going], item[rollout], 12)
 
     ours, plain = both(grown, monkeypatch)
     expected = sorted((int(first[r]), int(item[r]), r) for r in range(len(first)) if rows[r])

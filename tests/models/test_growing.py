@@ -82,6 +82,43 @@ def test_a_state_has_the_same_bits_whatever_stands_beside_it() -> None:
         assert torch.equal(grow(growing, rows[part]), whole[part])
 
 
+def test_one_trail_goes_on_in_several_ways() -> None:
+    growing = Growing.of(network(dim=64))
+    if growing is None:
+        pytest.skip("no loops for states on this machine")
+    first, past = growing.advance(torch.tensor([4, 9]), None)
+    ways = [torch.tensor([[4, 7], [9, 7]]), torch.tensor([[9, 50], [4, 51]]), torch.tensor([[9, 4], [9, 51]])]
+    for rows in ways:  # items that one way has read are found by the next, when that way is forgotten
+        parent = (rows[:, 0] == 9).long()
+        states, _ = growing.advance(rows[:, 1], past.select(parent))
+        assert torch.equal(states, grow(growing, rows))
+    assert torch.equal(first, grow(growing, torch.tensor([[4], [9]])))
+
+
+def test_long_prefixes() -> None:
+    assert_states(network(max_length=50), prefixes(7, 40))
+
+
+def test_gelu_is_exact_to_the_last_bits() -> None:
+    if Growing.of(network()) is None:
+        pytest.skip("no loops for states on this machine")
+    from rsir.compiled import lean
+    from rsir.models.gelu import gelu, half_erf
+    from rsir.models.growing import _lined_up
+
+    ends = torch.tensor([0.0, -0.0, 1e-300, 40.0, -40.0, 8.5, -8.5, 8.6, -8.6, torch.inf, torch.nan])
+    x = torch.cat([torch.linspace(-9, 9, 32 * 400 - len(ends)).double(), ends.double()])
+    values, table = _lined_up(x.numpy()), _lined_up(half_erf())
+    lean(lambda address, count, table: gelu(address, count, table))(
+        values.ctypes.data, len(values) // 32, table.ctypes.data
+    )
+    found, expected = torch.from_numpy(values), x * (1 + torch.erf(x * 0.5**0.5)) / 2
+    assert torch.equal(found.isnan(), expected.isnan())
+    assert torch.equal(found.isinf(), expected.isinf())
+    off = (found - expected).abs()[:-2]
+    assert bool((off <= 4e-16 * x.abs()[:-2]).all())
+
+
 def test_gelu_far_from_zero() -> None:
     model = network(dim=8)
     with torch.no_grad():

@@ -80,8 +80,8 @@ def test_bytes_settle_nearly_all_rows_of_ordinary_vectors() -> None:
     catalogue = Catalogue.of(vectors)
     assert catalogue.codes is not None
     bound = topk._error_bound(states, catalogue.max_norm)
-    _, _, done = catalogue.codes.best(states, vectors, bound, 12, False, 16384)
-    assert bool(done.all())
+    _, _, left = catalogue.codes.best(states, vectors, bound, 12, False, 16384)
+    assert not len(left)
 
 
 @needs_bytes

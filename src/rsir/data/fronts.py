@@ -61,8 +61,14 @@ class Front:
     def keep(self, rows: Tensor) -> Front:
         """The rollouts where `rows` (bool) is true, and their prefixes."""
         used, prefix = self.prefix[rows].unique_consecutive(return_inverse=True)
+        return self.on(self.rollout[rows], prefix, used)
+
+    def on(self, rollout: Tensor, prefix: Tensor, used: Tensor) -> Front:
+        """Some rollouts with the prefix of each among those of this front that are `used`, ascending."""
+        if len(used) == len(self.prefixes_PL):
+            return Front(rollout, prefix, self.prefixes_PL, self.parent)
         parent = None if self.parent is None else self.parent[used]
-        return Front(self.rollout[rows], prefix, self.prefixes_PL[used], parent)
+        return Front(rollout, prefix, self.prefixes_PL[used], parent)
 
     def halves(self) -> tuple[Front, Front]:
         """Those on the first half of the prefixes, and those on the rest.
@@ -73,26 +79,23 @@ class Front:
         first = self.prefix < len(self.prefixes_PL) // 2
         return self.keep(first), self.keep(~first)
 
-    def parts(self, number: int) -> list[Front]:
-        """So many fronts, prefixes dealt out in turn; fewer where there are fewer prefixes.
+    def part(self, n: int, number: int) -> Front:
+        """The n-th of so many parts, prefixes dealt out in turn.
 
-        >>> [part.prefixes_PL.tolist() for part in Front.start(torch.tensor([7, 7, 2]), 8).parts(3)]
+        >>> [Front.start(torch.tensor([7, 7, 2]), 8).part(n, 2).prefixes_PL.tolist() for n in (0, 1)]
         [[[2]], [[7]]]
         """
-        number = min(number, len(self.prefixes_PL))
-        return [self] if number < 2 else [self.keep(self.prefix % number == n) for n in range(number)]
+        return self if number < 2 else self.keep(self.prefix % number == n)
 
-    def extend(self, rows: Tensor, item: Tensor, num_items: int) -> Front:
-        """The rollouts where `rows` (bool) is true, each with one more `item`.
+    def extend(self, rollout: Tensor, prefix: Tensor, item: Tensor, num_items: int) -> Front:
+        """Some of the rollouts on their prefixes, ascending, each with one more `item`.
 
         Two are on the same prefix if they were and took the same item: exact, without
         comparing or hashing whole sequences.
         """
-        rollout, prefix = self.rollout[rows], self.prefix[rows]
         if (lookups := loops_for(item)) is not None:
-            arrays = (x.numpy() for x in (prefix, item, self.prefixes_PL))
-            order, prefix, longer, parent = map(torch.from_numpy, lookups.extended(*arrays))
-            return Front(rollout[order], prefix, longer, parent)
+            arrays = (x.numpy() for x in (rollout, prefix, item, self.prefixes_PL))
+            return Front(*map(torch.from_numpy, lookups.extended(*arrays)))
         key, order = (prefix * num_items + item).sort(stable=True)
         key, prefix = key.unique_consecutive(return_inverse=True)
         parent = key // num_items
@@ -117,25 +120,35 @@ class Pairs:
     @classmethod
     def of(cls, front: Front, source_R: Tensor, own: Ragged) -> Pairs:
         """The pairs of a front, given the source of each rollout and the item set of each source."""
-        if (lookups := loops_for(source_R)) is not None:
-            given = front.prefix, source_R, front.prefixes_PL, own.values, own.offsets
-            of_rollout, prefix, *rest = map(torch.from_numpy, lookups.pairs(*(x.numpy() for x in given)))
-            return cls(of_rollout, prefix, Ragged(*rest))
         key, of_rollout = (front.prefix * len(own) + source_R).unique_consecutive(return_inverse=True)
         prefix, items = key // len(own), own.select(key % len(own))
         wanted = ~contains(front.prefixes_PL, prefix[items.row], items.values)
         lengths = torch.bincount(items.row[wanted], minlength=len(items))
         return cls(of_rollout, prefix, Ragged.from_lengths(items.values[wanted], lengths))
 
-    def with_items(self) -> Pairs:
-        """Those with an item left; the prefixes and rollouts on them are numbered as `Front.keep` does.
+    @classmethod
+    def open(cls, front: Front, source_N: Tensor, own: Ragged) -> tuple[Front, Pairs, Tensor]:
+        """The rollouts with an own item left, their pairs, and the numbers of the other rollouts.
 
-        >>> pairs = Pairs(torch.tensor([0, 1, 1]), torch.tensor([0, 2]), Ragged.from_lists([[], [7]]))
-        >>> left = pairs.with_items()
-        >>> left.of_rollout.tolist(), left.prefix.tolist(), left.remaining.tolists()
-        ([0, 0], [0], [[7]])
+        Args:
+            front: the rollouts.
+            source_N: the source of each rollout by its number.
+            own: the item set of each source.
         """
-        left_Q = self.remaining.lengths > 0
+        if (lookups := loops_for(source_N)) is not None:
+            given = front.rollout, front.prefix, source_N, front.prefixes_PL, own.values, own.offsets
+            rollouts, used, found, others = lookups.open_pairs(*(x.numpy() for x in given))
+            rollout, prefix, of_rollout = map(torch.from_numpy, rollouts)
+            pair_prefix, *items = map(torch.from_numpy, found)
+            kept = front.on(rollout, prefix, torch.from_numpy(used))
+            return kept, cls(of_rollout, pair_prefix, Ragged(*items)), torch.from_numpy(others)
+        pairs = cls.of(front, source_N[front.rollout], own)
+        left_Q = pairs.remaining.lengths > 0
+        left = left_Q[pairs.of_rollout]
+        return front.keep(left), pairs._with_items(left_Q), front.rollout[~left]
+
+    def _with_items(self, left_Q: Tensor) -> Pairs:
+        """Those with an item left; the prefixes and rollouts on them are numbered as `Front.keep` does."""
         number = left_Q.cumsum(0) - 1
         _, prefix = self.prefix[left_Q].unique_consecutive(return_inverse=True)
         items = Ragged.from_lengths(self.remaining.values, self.remaining.lengths[left_Q])

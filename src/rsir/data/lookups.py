@@ -59,7 +59,7 @@ def _insertion(items):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def extended(prefix_R, item_R, prefixes_PL):  # type: ignore[no-untyped-def]
+def extended(rollout_R, prefix_R, item_R, prefixes_PL):  # type: ignore[no-untyped-def]
     """One item more for each rollout: their new order, their new prefixes, these prefixes and their parents.
 
     `prefix_R` ascends, and so do the new prefixes, by parent and item; rollouts on one prefix stay in order.
@@ -81,9 +81,12 @@ def extended(prefix_R, item_R, prefixes_PL):  # type: ignore[no-untyped-def]
                 found += 1
             new_R[n] = found - 1
         start = stop
+    for n in range(rollouts):
+        order_R[n] = rollout_R[order_R[n]]
     longer = np.empty((found, length + 1), np.int64)
     for p in range(found):
-        longer[p, :length] = prefixes_PL[parent[p]]
+        for place in range(length):
+            longer[p, place] = prefixes_PL[parent[p], place]
         longer[p, length] = last[p]
     return order_R, new_R, longer, parent[:found]
 
@@ -103,27 +106,71 @@ def _sort_places(places, item_R, start):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def pairs(prefix_R, source_R, prefixes_PL, values, offsets):  # type: ignore[no-untyped-def]
-    """The pair of each rollout, the prefix of each pair, and its source's items outside the prefix.
+def open_pairs(rollout_R, prefix_R, source_N, prefixes_PL, values, offsets):  # type: ignore[no-untyped-def]
+    """The rollouts whose source has items outside the prefix; these items once for each pair of the two.
 
-    Rollouts of a pair stand together. The items are flat, with offsets; all int64.
+    Rollouts of a pair stand together. `source_N` is the source of each rollout by number; the items of
+    sources are flat, with offsets; all int64.
+
+    Returns:
+        Of these rollouts numbers, prefixes and the pair of each; the prefixes that they use, which are
+        numbered anew; the prefix of each pair, its items and their offsets; the numbers of other rollouts.
     """
-    of_R, prefix_Q = np.empty(prefix_R.size, np.int64), np.empty(prefix_R.size, np.int64)
-    number, size = -1, 0
-    for r in range(prefix_R.size):
-        if r == 0 or prefix_R[r] != prefix_R[r - 1] or source_R[r] != source_R[r - 1]:
-            number += 1
-            prefix_Q[number] = prefix_R[r]
-            size += offsets[source_R[r] + 1] - offsets[source_R[r]]
-        of_R[r] = number
-    found_M, ends, filled = np.empty(size, np.int64), np.zeros(number + 2, np.int64), 0
-    for r in range(prefix_R.size):
-        if r == 0 or of_R[r] != of_R[r - 1]:
-            for m in range(offsets[source_R[r]], offsets[source_R[r] + 1]):
-                found_M[filled] = values[m]
-                filled += not _in_row(values[m], prefixes_PL, prefix_R[r])
-            ends[of_R[r] + 1] = filled
-    return of_R, prefix_Q[: number + 1], found_M[:filled], ends
+    size = rollout_R.size
+    rollouts, others = np.empty((3, size), np.int64), np.empty(size, np.int64)
+    used_P, prefix_Q, ends = (
+        np.empty(len(prefixes_PL), np.int64),
+        np.empty(size, np.int64),
+        np.zeros(size + 1, np.int64),
+    )
+    items_M = np.empty(_most_items(rollout_R, prefix_R, source_N, offsets), np.int64)
+    given, found = (
+        (rollout_R, prefix_R, source_N, prefixes_PL),
+        (rollouts, used_P, prefix_Q, items_M, ends, others),
+    )
+    left, used, number = _open_pairs(given, values, offsets, found)
+    pairs = prefix_Q[:number], items_M[: ends[number]], ends[: number + 1]
+    return rollouts[:, :left], used_P[:used], pairs, others[: size - left]
+
+
+@lean
+def _most_items(rollout_R, prefix_R, source_N, offsets):  # type: ignore[no-untyped-def]
+    """How many items the sources of all pairs have."""
+    size, last, before = 0, -1, -1
+    for r in range(rollout_R.size):
+        source = source_N[rollout_R[r]]
+        if source != last or prefix_R[r] != before:
+            size += offsets[source + 1] - offsets[source]
+        last, before = source, prefix_R[r]
+    return size
+
+
+@lean
+def _open_pairs(given, values, offsets, found):  # type: ignore[no-untyped-def]
+    """Fill in what `open_pairs` finds; how many rollouts, prefixes and pairs."""
+    rollout_R, prefix_R, source_N, prefixes_PL = given
+    rollouts, used_P, prefix_Q, items_M, ends, others = found
+    left, used, number, filled, last, before, is_open = 0, 0, 0, 0, -1, -1, False
+    for r in range(rollout_R.size):
+        source, prefix = source_N[rollout_R[r]], prefix_R[r]
+        if source != last or prefix != before:
+            for m in range(offsets[source], offsets[source + 1]):
+                items_M[filled] = values[m]
+                filled += not _in_row(values[m], prefixes_PL, prefix)
+            is_open = filled > ends[number]
+            if is_open:
+                if used == 0 or used_P[used - 1] != prefix:
+                    used_P[used] = prefix
+                    used += 1
+                prefix_Q[number], ends[number + 1] = used - 1, filled
+                number += 1
+        last, before = source, prefix
+        if is_open:
+            rollouts[0, left], rollouts[1, left], rollouts[2, left] = rollout_R[r], used - 1, number - 1
+            left += 1
+        else:
+            others[r - left] = rollout_R[r]
+    return left, used, number
 
 
 @compiled

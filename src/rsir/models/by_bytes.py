@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from rsir.compiled import compiled, lean
 from rsir.models.own_first import best_of_sets, outdone
 from rsir.models.registers import ROWS
 from rsir.models.search import FOLD, drop, end_maxima, fold, highest_reached, keep_row, room
-from rsir.models.settle import settle
+from rsir.models.settle import settle, square
 from rsir.models.vnni import BLOCK, GROUP, LANES, products
 
 _ROWS_AT_ONCE = 16 * ROWS
@@ -20,20 +21,49 @@ _HEAD = 16
 _LEAST = np.int32(-(2**31))
 
 
-@lean
+@partial(lean, any_order=True)
+def _in_bytes(vector_D, unit, codes_D):  # type: ignore[no-untyped-def]
+    """Whole numbers p of a vector h = unit · p + r, into int8; ‖r‖² and ‖unit · p‖²."""
+    per_unit, lost, held = 1.0 / unit, 0.0, 0.0
+    for d in range(vector_D.size):
+        value = np.float64(vector_D[d])
+        number = np.rint(value * per_unit)
+        codes_D[d] = np.int8(np.int32(number))
+        lost += (value - number * unit) ** 2
+        held += (number * unit) ** 2
+    return lost, held
+
+
+@compiled
 def pack(vectors_VD, met, scale, packed):  # type: ignore[no-untyped-def]
     """Fill in the items' numbers, w = scale · q + s as q + 128, item `met[0]` first; max ‖w‖ and max ‖s‖."""
+    codes_D = np.empty(vectors_VD.shape[1], np.int8)
     largest, residual = 0.0, 0.0
     for v in range(len(vectors_VD)):
-        whole, lost = 0.0, 0.0
-        for d in range(vectors_VD.shape[1]):
-            value = np.float64(vectors_VD[met[v], d])
-            number = np.rint(value / scale)
-            packed[v // BLOCK, d // GROUP, v % BLOCK, d % GROUP] = np.uint8(number + 128.0)
-            whole += value**2
-            lost += (value - number * scale) ** 2
-        largest, residual = max(largest, whole), max(residual, lost)
+        lost, _ = _in_bytes(vectors_VD[met[v]], scale, codes_D)
+        largest, residual = max(largest, square(vectors_VD[met[v]])), max(residual, lost)
+        block, item = packed[v // BLOCK], v % BLOCK
+        for d in range(codes_D.size):
+            block[d // GROUP, item, d % GROUP] = np.uint8(np.int64(codes_D[d]) + 128)
     return math.sqrt(largest), math.sqrt(residual)
+
+
+@partial(lean, any_order=True)
+def _widest(vector_D):  # type: ignore[no-untyped-def]
+    """The largest size of a number."""
+    widest = np.float32(0.0)
+    for d in range(vector_D.size):
+        size = abs(vector_D[d])
+        widest = size if size > widest else widest
+    return np.float64(widest)
+
+
+@partial(lean, any_order=True)
+def _total(codes_D):  # type: ignore[no-untyped-def]
+    total = np.int32(0)
+    for d in range(codes_D.size):
+        total += np.int32(codes_D[d])
+    return total
 
 
 @lean
@@ -45,21 +75,12 @@ def _encode(state_D, codes_D, scale, largest, residual):  # type: ignore[no-unty
     for the roundoff of exact scores, at most D γ 127² (γ = D 2⁻⁵³) in this unit: far less for D ≤ 2¹⁵.
     Items hold q + 128, so that a score of 0 is 128 times the sum of p; 2 e is given in units a c.
     """
-    widest = np.float64(0.0)
-    for d in range(state_D.size):
-        widest = max(widest, abs(np.float64(state_D[d])))
+    widest = _widest(state_D)
     unit = widest / 127.0 if widest > 0.0 else 1.0
-    lost, held, zero = 0.0, 0.0, 0.0
-    for d in range(state_D.size):
-        value = np.float64(state_D[d])
-        code = np.rint(value / unit)
-        codes_D[d] = np.int8(code)
-        lost += (value - code * unit) ** 2
-        held += (code * unit) ** 2
-        zero += 128.0 * code
+    lost, held = _in_bytes(state_D, unit, codes_D)
     bound = math.sqrt(lost) * largest + math.sqrt(held) * residual
     slack = 2.0 * bound * (1.0 + 2.0**-20) / (unit * scale) + 1.0
-    return np.int64(min(math.ceil(slack), 2.0**40)), unit * scale, zero
+    return np.int64(min(math.ceil(slack), 2.0**40)), unit * scale, 128.0 * _total(codes_D[: state_D.size])
 
 
 @lean

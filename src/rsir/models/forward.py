@@ -2,7 +2,8 @@
 
 A few rows at a time go through the whole network, so that all they need stays in cache. Each row is
 computed by itself in one fixed order, whatever rows stand beside it. Keys and values of earlier items stay
-where they were written: a row knows its place in the array of each earlier length.
+where they were written: a row finds them by going back from prefix to prefix. What the first block makes of
+an item does not depend on the items before it, and is made once for each item.
 
 Widths D are padded to a multiple of `COLUMNS`, with weights of zero.
 """
@@ -10,79 +11,53 @@ Widths D are padded to a multiple of `COLUMNS`, with weights of zero.
 from __future__ import annotations
 
 import math
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 
-from rsir.compiled import lean
+from rsir.compiled import compiled, lean
 from rsir.models.fma import COLUMNS, elsewhere, multiply
+from rsir.models.gelu import gelu
 from rsir.models.registers import ROWS
 
 ROWS_AT_ONCE = 8 * ROWS
 _EPSILON = 1e-5
 """Of layer norms; PyTorch's default."""
-_CELLS, _TERMS = 64, 7
-_ERF_ENDS = 6
-"""erf is 1 from here on, to the last bit of a float64."""
-
-
-@cache
-def erf_table() -> np.ndarray:
-    """Taylor coefficients of erf in the middle of each cell from 0 to `_ERF_ENDS`; float64 (cells, `_TERMS`).
-
-    From erf″(x) = −2x erf′(x), around c: (n + 1)(n + 2) a₍ₙ₊₂₎ = −2 (c (n + 1) a₍ₙ₊₁₎ + n aₙ).
-
-    >>> table, x = erf_table(), 0.7
-    >>> cell = int(x * 64)
-    >>> value = sum(a * (x - (cell + 0.5) / 64) ** n for n, a in enumerate(table[cell]))
-    >>> bool(abs(value - math.erf(x)) < 4e-16)
-    True
-    """
-    table = np.empty((_ERF_ENDS * _CELLS, _TERMS))
-    for cell, a in enumerate(table):
-        c = (cell + 0.5) / _CELLS
-        a[0], a[1] = math.erf(c), 2 / math.sqrt(math.pi) * math.exp(-c * c)
-        for n in range(_TERMS - 2):
-            a[n + 2] = -2 * (c * (n + 1) * a[n + 1] + n * a[n]) / ((n + 1) * (n + 2))
-    return table
-
 
 _reordered = partial(lean, any_order=True)
 
 
 @_reordered
+def _sum(x_D, width):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for d in range(width):
+        total += x_D[d]
+    return total
+
+
+@_reordered
+def _spread(x_D, width, mean):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for d in range(width):
+        total += (x_D[d] - mean) ** 2
+    return total
+
+
+@lean
 def _normed(x_D, weight_D, bias_D, out_D):  # type: ignore[no-untyped-def]
-    """Layer norm."""
-    mean, spread = 0.0, 0.0
-    for d in range(weight_D.size):
-        mean += x_D[d]
-    mean /= weight_D.size
-    for d in range(weight_D.size):
-        spread += (x_D[d] - mean) ** 2
-    scale = 1.0 / math.sqrt(spread / weight_D.size + _EPSILON)
-    for d in range(weight_D.size):
+    """Layer norm. Where sums may be reordered, a product with 1 / s becomes a division by s: not here."""
+    width = weight_D.size
+    mean = _sum(x_D, width) / width
+    scale = 1.0 / math.sqrt(_spread(x_D, width, mean) / width + _EPSILON)
+    for d in range(width):
         out_D[d] = (x_D[d] - mean) * scale * weight_D[d] + bias_D[d]
 
 
 @_reordered
-def _gelu(x_D, table):  # type: ignore[no-untyped-def]
-    """GELU, x Φ(x) = x (1 + erf(x / √2)) / 2, in place."""
-    for d in range(x_D.size):
-        value = x_D[d] * math.sqrt(0.5)
-        inside = abs(value) < _ERF_ENDS  # what is not a number is not
-        size = abs(value) if inside else _ERF_ENDS - 1e-9
-        cell = np.uint64(size * _CELLS)
-        off, start = size - (np.float64(cell) + 0.5) / _CELLS, cell * np.uint64(_TERMS)
-        erf = table[start + np.uint64(_TERMS - 1)]
-        for n in range(2, _TERMS + 1):
-            erf = erf * off + table[start + np.uint64(_TERMS - n)]
-        x_D[d] *= 0.5 + math.copysign(0.5 * erf, value)
-
-
-@_reordered
-def _relu(x_D):  # type: ignore[no-untyped-def]
-    for d in range(x_D.size):
-        x_D[d] = max(x_D[d], 0.0)
+def _relu(x_BD):  # type: ignore[no-untyped-def]
+    for x_D in x_BD:
+        for d in range(x_D.size):
+            x_D[d] = max(x_D[d], 0.0)
 
 
 @lean
@@ -103,30 +78,27 @@ def _linear(rows_BI, panels, bias, out_BO):  # type: ignore[no-untyped-def]
 
 
 @_reordered
-def _attend(qkv, place_L, bases_L, number, kept_ND, bias_MH, weight_HL, out_D):  # type: ignore[no-untyped-def]
-    """Attention of one row over its earlier items and itself; its key and value are written to `kept_ND`.
+def _attend(query, places_L, key, value, width, scale, bias_MH, weight_HL, out_D):  # type: ignore[no-untyped-def]
+    """Attention of one row over its items, itself the last of them.
 
-    `kept_ND` is float64 (2 blocks, D), keys before values; earlier ones stand at `bases_L` in the places
-    `place_L`. `bias_MH` by distance, or empty.
+    `key` and `value` are how many bytes behind each of the addresses `places_L` these stand. `bias_MH` by
+    distance, or empty. Scores are multiplied by `scale`.
     """
-    heads, width, padded, length = len(weight_HL), kept_ND.shape[1], out_D.size, len(place_L)
-    key, value = qkv[padded:], qkv[2 * padded :]
-    for d in range(width):
-        kept_ND[2 * number, d] = key[d]
-        kept_ND[2 * number + 1, d] = value[d]
-        out_D[d] = 0.0
+    heads, length = len(weight_HL), places_L.size
     each = width // heads
-    for n in range(length + 1):
-        kept = kept_ND if n == length else elsewhere(kept_ND, bases_L[n] + 8 * kept_ND.size * place_L[n])
+    for n in range(length):
+        key_D = elsewhere(out_D, places_L[n] + key)
         for h in range(heads):
-            total = _dot(qkv[h * each :], kept[2 * number, h * each :], each) / math.sqrt(each)
-            weight_HL[h, n] = total + bias_MH[length - n, h] if bias_MH.size else total
+            total = _dot(query[h * each :], key_D[h * each :], each) * scale
+            weight_HL[h, n] = total + bias_MH[length - 1 - n, h] if bias_MH.size else total
     for h in range(heads):
-        _softmax(weight_HL[h], length + 1)
-    for n in range(length + 1):
-        kept = kept_ND if n == length else elsewhere(kept_ND, bases_L[n] + 8 * kept_ND.size * place_L[n])
+        _softmax(weight_HL[h], length)
+    for d in range(width):
+        out_D[d] = 0.0
+    for n in range(length):
+        value_D = elsewhere(out_D, places_L[n] + value)
         for h in range(heads):
-            _add(weight_HL[h, n], kept[2 * number + 1, h * each :], out_D[h * each :], each)
+            _add(weight_HL[h, n], value_D[h * each :], out_D[h * each :], each)
 
 
 @_reordered
@@ -138,8 +110,8 @@ def _dot(left, right, width):  # type: ignore[no-untyped-def]
 
 
 @lean
-def _copy(part, into):  # type: ignore[no-untyped-def]
-    for d in range(part.size):
+def _copy(part, into, width):  # type: ignore[no-untyped-def]
+    for d in range(width):
         into[d] = part[d]
 
 
@@ -149,7 +121,7 @@ def _add(weight, part, total, width):  # type: ignore[no-untyped-def]
         total[d] += weight * part[d]
 
 
-@_reordered
+@lean
 def _softmax(x_L, length):  # type: ignore[no-untyped-def]
     """The softmax of the first numbers, in place."""
     highest, total = x_L[0], 0.0
@@ -158,26 +130,75 @@ def _softmax(x_L, length):  # type: ignore[no-untyped-def]
     for n in range(length):
         x_L[n] = math.exp(x_L[n] - highest)
         total += x_L[n]
+    scale = 1.0 / total
     for n in range(length):
-        x_L[n] /= total
+        x_L[n] *= scale
 
 
 @lean
-def advance(item_P, place_PL, bases_L, shape, weights, scratch, kept_PND, states_PD, column):  # type: ignore[no-untyped-def]
+def _trace(p, item_P, path, read, size, kept, places_2L):  # type: ignore[no-untyped-def]
+    """The addresses of what the first block made of the items of a prefix, and of what the others kept of it.
+
+    `size` is how many bytes these kept of a prefix, `kept` where that of the newest prefixes begins; `path`
+    and `read` as for `advance`. Fills int64 (2, L).
+    """
+    parent_P, parents, items, bases = path
+    last = places_2L.shape[1] - 1
+    places_2L[0, last], places_2L[1, last] = read[item_P[p]], kept + size * p
+    for n in range(last - 1, -1, -1):
+        p = parent_P[p] if n == last - 1 else elsewhere(parent_P, parents[n + 1])[p]
+        places_2L[0, n], places_2L[1, n] = read[elsewhere(item_P, items[n])[p]], bases[n] + size * p
+
+
+@compiled
+def read_items(item_P, weights, scratch, read):  # type: ignore[no-untyped-def]
+    """What the first block makes of items that it has not read: queries, keys and values, float64 (M, 3 D).
+
+    `read` is int64 (V,), the address of that of each item; 0 for those that are not read yet.
+    """
+    new, count = np.empty(len(item_P), np.int64), 0
+    for p in range(len(item_P)):
+        if read[item_P[p]] == 0:
+            new[count], read[item_P[p]] = item_P[p], -1
+            count += 1
+    made_MD = np.empty((count, scratch[3].shape[1]))
+    _read(new[:count], weights, scratch, read, made_MD)
+    return made_MD
+
+
+@lean
+def _read(item_M, weights, scratch, read, made_MD):  # type: ignore[no-untyped-def]
+    """Fill in what `read_items` makes."""
+    vectors, norms, _, qkv, qkv_bias = weights[:5]
+    _, y, _, projected = scratch[:4]
+    for first in range(0, len(item_M), ROWS_AT_ONCE):
+        here = min(ROWS_AT_ONCE, len(item_M) - first)
+        for b in range(here):
+            _normed(vectors[item_M[first + b]], norms[0, 0, 0], norms[0, 0, 1], y[b])
+        _linear(y[: -(-here // ROWS) * ROWS], qkv[0], qkv_bias[0], projected)
+        for b in range(here):
+            m = first + b
+            _copy(projected[b], made_MD[m], made_MD.shape[1])
+            read[item_M[m]] = made_MD.ctypes.data + 8 * made_MD.shape[1] * m
+
+
+@lean
+def advance(item_P, path, read, shape, weights, scratch, kept_PND, states_PD, column):  # type: ignore[no-untyped-def]
     """Go on by one item: fill the keys and values of the newest items, and the states rounded to float32.
 
     Args:
         item_P: int64, the newest item of each prefix.
-        place_PL: int64, where the earlier items' keys and values stand in the arrays of their lengths.
-        bases_L: int64, the addresses of these arrays, each laid out as `kept_PND`.
-        shape: heads, and whether the feed-forward layer has GELU (else ReLU).
+        path: int64 (P,), the prefix that each goes on from, and for each earlier length the addresses of such
+            numbers, of the newest items and of their keys and values; each int64 (L,).
+        read: as for `read_items`; these items are read.
+        shape: heads, what attention's scores are multiplied by, and whether there is GELU (else ReLU).
         weights: see `rsir.models.growing`.
-        scratch: for `ROWS_AT_ONCE` rows as wide as the layers make them, and for the weights of one row.
-        kept_PND: float64 (P, 2 blocks, D), filled.
+        scratch: for `ROWS_AT_ONCE` rows as wide as the layers make them, and for what each row looks at.
+        kept_PND: float64 (P, 2 (blocks − 1), D), keys before values; filled.
         states_PD: float32; filled from `column` on.
         column: as told.
     """
-    _heads, gelu = shape
+    _heads, scale, has_gelu = shape
     (
         vectors,
         norms,
@@ -193,30 +214,42 @@ def advance(item_P, place_PL, bases_L, shape, weights, scratch, kept_PND, states
         bias,
         table,
     ) = weights
-    x, y, out, projected, hidden, weight_HL = scratch
-    width = vectors.shape[1]
+    x, y, out, projected, hidden, weight_HL, places_B2L = scratch
+    width, padded, length = vectors.shape[1], out.shape[1], len(path[-1]) + 1
+    weight_HL, places_B2L = weight_HL[:, :length], places_B2L[:, :, :length]
+    size = 8 * width * kept_PND.shape[1]
     for first in range(0, len(item_P), ROWS_AT_ONCE):
         here = min(ROWS_AT_ONCE, len(item_P) - first)
         rows = -(-here // ROWS) * ROWS
         for b in range(here):
-            _copy(vectors[item_P[first + b]], x[b])
+            _copy(vectors[item_P[first + b]], x[b], width)
+            _trace(first + b, item_P, path, read, size, kept_PND.ctypes.data, places_B2L[b])
         for n in range(len(qkv)):
-            for b in range(here):
-                _normed(x[b], norms[n, 0, 0], norms[n, 0, 1], y[b])
-            _linear(y[:rows], qkv[n], qkv_bias[n], projected)
-            for b in range(here):
-                p = first + b
-                _attend(projected[b], place_PL[p], bases_L, n, kept_PND[p], bias[n], weight_HL, y[b])
+            if n == 0:
+                for b in range(here):
+                    places = places_B2L[b, 0]
+                    query, key, value = elsewhere(projected[b], places[-1]), 8 * padded, 16 * padded
+                    _attend(query, places, key, value, width, scale, bias[n], weight_HL, y[b])
+            else:
+                for b in range(here):
+                    _normed(x[b], norms[n, 0, 0], norms[n, 0, 1], y[b])
+                _linear(y[:rows], qkv[n], qkv_bias[n], projected)
+                key = 8 * width * 2 * (n - 1)
+                for b in range(here):
+                    _copy(projected[b, padded:], kept_PND[first + b, 2 * n - 2], width)
+                    _copy(projected[b, 2 * padded :], kept_PND[first + b, 2 * n - 1], width)
+                    places = places_B2L[b, 1]
+                    value = key + 8 * width
+                    _attend(projected[b], places, key, value, width, scale, bias[n], weight_HL, y[b])
             _linear(y[:rows], mix[n], mix_bias[n], out)
             for b in range(here):
                 _add(1.0, out[b], x[b], width)
                 _normed(x[b], norms[n, 1, 0], norms[n, 1, 1], y[b])
             _linear(y[:rows], wide[n], wide_bias[n], hidden)
-            for b in range(here):
-                if gelu:
-                    _gelu(hidden[b], table)
-                else:
-                    _relu(hidden[b])
+            if has_gelu:
+                gelu(hidden.ctypes.data, rows * hidden.shape[1] // COLUMNS, table.ctypes.data)
+            else:
+                _relu(hidden[:rows])
             _linear(hidden[:rows], narrow[n], narrow_bias[n], out)
             for b in range(here):
                 _add(1.0, out[b], x[b], width)

@@ -20,37 +20,74 @@ from rsir.models.ensemble import Ensemble
 from rsir.models.sasrec import SASRec
 
 
+class Reading:
+    """What one network uses again as prefixes grow: scratch, and what its first block made of items.
+
+    Attributes:
+        read: int64 (V,), the address of what was made of each item; 0 where it was not read.
+        num_bytes: of what was made.
+    """
+
+    def __init__(self, heads: int, weights: tuple[np.ndarray, ...]) -> None:
+        self._heads, self._weights = heads, weights
+        self._made: list[np.ndarray] = []
+        self.read, self.num_bytes = np.zeros(len(weights[0]), np.int64), 0
+        self.scratch = _scratch(weights, heads, 16)
+
+    def prepare(self, item_P: np.ndarray, length: int) -> None:
+        """Read items, and make room for prefixes of a length."""
+        from rsir.models.forward import read_items
+
+        if length > self.scratch[-1].shape[2]:
+            self.scratch = _scratch(self._weights, self._heads, 2 * length)
+        made = read_items(item_P, self._weights, self.scratch, self.read)
+        if len(made):
+            self._made.append(made)
+            self.num_bytes += made.nbytes
+
+
 @dataclass(frozen=True)
 class Trail:
     """What networks remember of P prefixes of one length.
 
     Attributes:
-        kept: for each length so far and each network, keys and values of the newest items, float64
-            (…, 2 blocks, D).
-        bases: int64 (networks, L), the addresses of these arrays.
-        place: int64 (P, L), where each prefix stands among those of each length.
+        held: for each length so far the prefix that each goes on from and the newest item, int64, and of each
+            network its keys and values behind the first block, float64 (…, 2 (blocks − 1), D).
+        addresses: int64 (2 + networks, L), of these arrays.
+        held_bytes: of these arrays, of prefixes that do not go on, too.
+        readings: of each network, shared with trails of other lengths.
+        prefix: int64 (P,), which of the newest prefixes these are; None for all.
     """
 
-    kept: tuple[tuple[np.ndarray, ...], ...]
-    bases: np.ndarray
-    place: Tensor
+    held: tuple[tuple[np.ndarray, ...], ...]
+    addresses: np.ndarray
+    held_bytes: int
+    readings: tuple[Reading, ...]
+    prefix: Tensor | None = None
 
     @property
     def length(self) -> int:
         """Items read so far, L."""
-        return len(self.kept)
+        return len(self.held)
 
     def __len__(self) -> int:
-        return len(self.place)
+        return len(self.held[-1][0]) if self.prefix is None else len(self.prefix)
 
     @property
     def num_bytes(self) -> int:
-        """What is remembered, of prefixes that do not go on, too."""
-        return sum(array.nbytes for arrays in self.kept for array in arrays)
+        """What is remembered."""
+        return self.held_bytes + sum(reading.num_bytes for reading in self.readings)
 
     def select(self, prefix: Tensor) -> Trail:
         """The trail of some prefixes, in the order given; int64 (R,), repeats allowed."""
-        return replace(self, place=self.place[prefix])
+        return replace(self, prefix=prefix if self.prefix is None else self.prefix[prefix])
+
+    def further(self, newest: list[np.ndarray]) -> Trail:
+        """One item further, with what is `held` of that length."""
+        added = np.array([[array.ctypes.data] for array in newest], np.int64)
+        held_bytes = self.held_bytes + sum(array.nbytes for array in newest)
+        addresses = np.concatenate([self.addresses, added], 1)
+        return Trail((*self.held, tuple(newest)), addresses, held_bytes, self.readings)
 
 
 @dataclass(frozen=True)
@@ -67,7 +104,7 @@ class Growing:
 
     @classmethod
     def of(cls, network: SequenceModel) -> Growing | None:
-        """The loops for a network in float64 on a CPU; None if there are none."""
+        """The loops for a network, on a CPU and in float64; None if there are none."""
         fma = loops("rsir.models.fma")
         members = list(network.members) if isinstance(network, Ensemble) else [network]
         if fma is None or not fma.supported() or not all(_can(member) for member in members):
@@ -75,43 +112,52 @@ class Growing:
         networks = [member for member in members if isinstance(member, SASRec)]
         return cls(tuple(map(_packed, networks)), tuple(one.config.dim for one in networks))
 
+    @property
+    def vectors(self) -> Tensor:
+        """Item vectors as `SequenceModel.item_vectors`, float64 (V, D₁ + …)."""
+        vectors = [torch.from_numpy(weights[0]) for _, weights in self.networks]
+        return torch.cat(vectors, 1) / len(vectors) if len(vectors) > 1 else vectors[0]
+
     def advance(self, item_P: Tensor, past: Trail | None) -> tuple[Tensor, Trail]:
         """As `SequenceModel.advance`, but for states that are rounded to float32; (P, D₁ + …)."""
         from rsir.models.forward import advance
 
-        nothing = np.empty((len(self.networks), 0), np.int64)
-        past = past or Trail((), nothing, item_P.new_empty(len(item_P), 0))
-        states = np.empty((len(item_P), sum(self.widths)), np.float32)
-        item, place, column, newest = item_P.contiguous().numpy(), past.place.numpy(), 0, list[np.ndarray]()
-        for number, ((shape, weights), width) in enumerate(zip(self.networks, self.widths, strict=True)):
-            newest.append(np.empty((len(item), 2 * len(weights[1]), width)))
-            scratch = _scratch(weights, shape[0], past.length)
-            advance(item, place, past.bases[number], shape, weights, scratch, newest[-1], states, column)
+        past = self._start() if past is None else past
+        item, column = np.ascontiguousarray(item_P.numpy()), 0
+        parent = np.arange(len(item)) if past.prefix is None else past.prefix.contiguous().numpy()
+        states, newest = np.empty((len(item), sum(self.widths)), np.float32), [parent, item]
+        parents, items, *kept = past.addresses
+        for (shape, weights), width, reading, bases in zip(
+            self.networks, self.widths, past.readings, kept, strict=True
+        ):
+            newest.append(np.empty((len(item), 2 * len(weights[1]) - 2, width)))
+            reading.prepare(item, past.length + 1)
+            path = parent, parents, items, bases
+            given = reading.read, shape, weights, reading.scratch
+            advance(item, path, *given, newest[-1], states, column)
             column += width
-        here = torch.arange(len(item_P))[:, None]
-        added = np.array([[array.ctypes.data] for array in newest], np.int64)
-        trail = Trail(
-            (*past.kept, tuple(newest)),
-            np.concatenate([past.bases, added], 1),
-            torch.cat([past.place, here], 1),
-        )
-        return torch.from_numpy(states), trail
+        return torch.from_numpy(states), past.further(newest)
+
+    def _start(self) -> Trail:
+        """Of prefixes without an item."""
+        readings = tuple(Reading(shape[0], weights) for shape, weights in self.networks)
+        return Trail((), np.empty((2 + len(readings), 0), np.int64), 0, readings)
 
 
 def _can(network: nn.Module) -> bool:
     """Whether the loops do what this network does."""
-    if not isinstance(network, SASRec) or network.item.weight.is_cuda:
+    if not isinstance(network, SASRec):
         return False
     config = network.config
     relative = config.positions in ("relative", "none")
     return relative and config.norm == "pre" and not config.scale_embedding and config.cosine is None
 
 
-def _packed(network: SASRec) -> tuple[tuple[int, bool], tuple[np.ndarray, ...]]:
-    """Heads, whether there is GELU, and the weights in the order and layout that the loops ask for."""
-    from rsir.models.forward import erf_table
+def _packed(network: SASRec) -> tuple[tuple[int, float, bool], tuple[np.ndarray, ...]]:
+    """What the loops ask for: heads, what scores are multiplied by, whether there is GELU; the weights."""
+    from rsir.models.gelu import half_erf
 
-    named = {name: value.numpy() for name, value in network.state_dict().items()}
+    named = {name: value.to("cpu", torch.float64).numpy() for name, value in network.state_dict().items()}
     config = network.config
 
     def of_blocks(name: str) -> np.ndarray:
@@ -131,13 +177,14 @@ def _packed(network: SASRec) -> tuple[tuple[int, bool], tuple[np.ndarray, ...]]:
         *linear("feed_forward.0"),
         *linear("feed_forward.3"),
         of_blocks("attention.distance_bias.weight") if biased else np.empty((config.num_blocks, 0, 1)),
-        erf_table().ravel(),
+        _lined_up(half_erf()),
     )
-    return (config.num_heads, config.activation == "gelu"), weights
+    scale = (config.dim // config.num_heads) ** -0.5
+    return (config.num_heads, scale, config.activation == "gelu"), weights
 
 
 def _scratch(weights: tuple[np.ndarray, ...], heads: int, length: int) -> tuple[np.ndarray, ...]:
-    """Room for some rows of each layer, and for the attention weights of one row after `length` items."""
+    """Room for some rows of each layer, for the attention weights of one, and for where each looks."""
     from rsir.models.fma import COLUMNS
     from rsir.models.forward import ROWS_AT_ONCE
 
@@ -145,7 +192,7 @@ def _scratch(weights: tuple[np.ndarray, ...], heads: int, length: int) -> tuple[
     widths = [len(panels[0]) * COLUMNS for panels in (mix, mix, mix, qkv, wide)]
     memory, ends = _aligned(ROWS_AT_ONCE * sum(widths)), accumulate(ROWS_AT_ONCE * width for width in widths)
     rows = [memory[a:b].reshape(ROWS_AT_ONCE, -1) for a, b in pairwise([0, *ends])]
-    return *rows, np.empty((heads, length + 1))
+    return *rows, np.empty((heads, length)), np.empty((ROWS_AT_ONCE, 2, length), np.int64)
 
 
 def _panels(weight: np.ndarray, bias: np.ndarray, parts: int) -> tuple[np.ndarray, np.ndarray]:
@@ -158,9 +205,14 @@ def _panels(weight: np.ndarray, bias: np.ndarray, parts: int) -> tuple[np.ndarra
     panels[:, :, : out // parts] = weight.reshape(count, parts, -1, depth)
     biases[:, :, : out // parts] = bias.reshape(count, parts, -1)
     columns = panels.reshape(count, -1, COLUMNS, depth)
-    found = _aligned(*columns.shape[:2], depth, COLUMNS)
-    found[:] = columns.swapaxes(2, 3)
-    return found, biases.reshape(count, -1)
+    return _lined_up(columns.swapaxes(2, 3)), biases.reshape(count, -1)
+
+
+def _lined_up(values: np.ndarray) -> np.ndarray:
+    """A copy in float64 that begins where a line of cache does."""
+    found = _aligned(*values.shape)
+    found[:] = values
+    return found
 
 
 def _aligned(*shape: int) -> np.ndarray:

@@ -80,7 +80,7 @@ class Codes:
         """The exact best `k` items of each state, as far as `sought` asks; see `rsir.models.by_bytes`.
 
         Returns:
-            items int64 (B, k), their scores float64 (B, k) if `scored`, and which rows are done, bool (B,).
+            items int64 (B, k), their scores float64 (B, k) if `scored`, and the rows not done, int64.
         """
         from rsir.models.by_bytes import best_by_bytes
         from rsir.models.search import FOLD
@@ -94,7 +94,7 @@ class Codes:
         sought = sought or NOTHING
         sets = tuple(x.numpy() for x in (sought.row, sought.items.values, sought.items.offsets))
         done = best_by_bytes(*arrays, scored, codes, tile, sets, items, scores)
-        return torch.from_numpy(items), torch.from_numpy(scores), torch.from_numpy(done)
+        return torch.from_numpy(items), torch.from_numpy(scores), torch.from_numpy(np.flatnonzero(~done))
 
 
 def _aligned(*shape: int) -> np.ndarray:
@@ -140,7 +140,8 @@ class Kept:
             np.zeros((len(self._states), self._k)),
         )
         settle(self._states, vectors.numpy(), self._bound, scored, self._items, self._count, items, scores)
-        return torch.from_numpy(items), torch.from_numpy(scores), torch.from_numpy(self._count >= 0)
+        left = np.flatnonzero(self._count < 0)
+        return torch.from_numpy(items), torch.from_numpy(scores), torch.from_numpy(left)
 
 
 def exact_pairs(states: Tensor, vectors: Tensor, row: Tensor, item: Tensor) -> Tensor:
@@ -150,3 +151,12 @@ def exact_pairs(states: Tensor, vectors: Tensor, row: Tensor, item: Tensor) -> T
     scores = np.empty(len(row))
     pairs(states.numpy(), vectors.numpy(), row.numpy(), item.numpy(), scores)
     return torch.from_numpy(scores)
+
+
+def bounds(states: Tensor, longest: float, factor: float, extra: float) -> tuple[Tensor, bool]:
+    """Of float32 h (B, D) factor · ‖h‖ · longest + extra, float64; whether all ‖h‖ · longest are float32."""
+    from rsir.models.settle import bounds as filled
+
+    found = np.empty(len(states))
+    finite = filled(states.numpy(), longest, factor, extra, found)
+    return torch.from_numpy(found), finite

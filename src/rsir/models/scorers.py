@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -165,12 +166,11 @@ class TiledScorer(PrefixScorer):
         device: torch.device | str | None = None,
         met: Tensor | None = None,
     ) -> None:
-        self._network = copy.deepcopy(model).to(device).double().eval()
-        with torch.no_grad():
-            vectors = self._network.item_vectors().float().contiguous()
-            self._catalogue = Catalogue.of(vectors, tile_size, met)
+        self._model, self._device = model, device
+        self._growing = None if _elsewhere(model, device) else Growing.of(model)
+        vectors = self._growing.vectors if self._growing else self._network.item_vectors()
+        self._catalogue = Catalogue.of(vectors.float().contiguous(), tile_size, met)
         _ = self._catalogue.codes  # made once, before threads ask for them
-        self._growing = Growing.of(self._network)
         # loops need no batches: they keep to the cache
         super().__init__(model.num_items, None if self._growing else batch_size)
         self._memory_bytes = memory_bytes // threads  # each thread remembers prefixes of its own
@@ -183,13 +183,18 @@ class TiledScorer(PrefixScorer):
 
     def _states(self, prefixes_PL: Tensor, memory: Remembered | None) -> tuple[Tensor, Remembered | None]:
         """The state after each prefix, rounded to float32, and what is remembered of it."""
-        network, length = self._network, prefixes_PL.shape[1]
-        if not network.incremental or length > network.max_length:
-            return network.encode_last(_rows(prefixes_PL)).float(), None
-        advance: Any = network.advance if self._growing is None else self._growing.advance
+        length = prefixes_PL.shape[1]
+        if not self._model.incremental or length > self._model.max_length:
+            return self._network.encode_last(_rows(prefixes_PL)).float(), None
+        advance: Any = self._network.advance if self._growing is None else self._growing.advance
         for place in range(0 if memory is None else memory.length, length):
             states, memory = advance(prefixes_PL[:, place], memory)
         return states.float(), memory
+
+    @cached_property
+    def _network(self) -> SequenceModel:
+        """A copy in float64; loops have another one."""
+        return copy.deepcopy(self._model).to(self._device).double().eval().requires_grad_(False)
 
     def _best_and_asked(self, states: Tensor, batch: Batch) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """The best items, their scores and those of the queried ones; no scores if the order is enough."""
@@ -241,6 +246,12 @@ def scorer_for(
             model, batch_size=size, tile_size=tile_size, threads=threads, device=device, met=met
         )
     return DenseScorer(model, batch_size=batch_size or 512)
+
+
+def _elsewhere(model: SequenceModel, device: torch.device | str | None) -> bool:
+    """Whether states are not computed on a CPU."""
+    here = next(model.parameters(), torch.empty(0)).device
+    return (here if device is None else torch.device(device)).type != "cpu"
 
 
 def _rows(prefixes_PL: Tensor) -> Ragged:

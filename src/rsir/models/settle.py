@@ -7,11 +7,14 @@ can be among the best get exact scores.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import numpy as np
 
 from rsir.compiled import compiled, lean
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @lean
@@ -42,6 +45,26 @@ def fast(state_D, vectors_VD, item):  # type: ignore[no-untyped-def]
     total = np.float32(0)
     for d in range(state_D.size):
         total += state_D[d] * vectors_VD[item, d]
+    return total
+
+
+@lean
+def bounds(states_BD, longest, factor, extra, bound_B):  # type: ignore[no-untyped-def]
+    """See `rsir.models.kernels.bounds`."""
+    finite = True
+    for b in range(len(states_BD)):
+        scale = math.sqrt(square(states_BD[b])) * longest
+        finite &= scale < _LARGEST
+        bound_B[b] = factor * scale + extra
+    return finite
+
+
+@partial(lean, any_order=True)
+def square(vector_D):  # type: ignore[no-untyped-def]
+    """The square of a vector's length, in float64."""
+    total = 0.0
+    for d in range(vector_D.size):
+        total += np.float64(vector_D[d]) ** 2
     return total
 
 

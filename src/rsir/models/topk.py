@@ -120,8 +120,7 @@ def exact_top_k(states: Tensor, catalogue: Catalogue, k: int) -> tuple[Tensor, T
         ModelError: if a score is not finite.
     """
     bound = _error_bound(states, catalogue.max_norm)
-    items, scores, done = _by_kernels(states, catalogue, bound, k, scored=True)
-    todo = (~done).nonzero().squeeze(1)
+    items, scores, todo = _by_kernels(states, catalogue, bound, k, scored=True)
     width = min(k + _MARGIN, len(catalogue))
     while todo.numel():
         proposed, fast = _candidates(states[todo], catalogue, width)
@@ -142,9 +141,8 @@ def exact_order(states: Tensor, catalogue: Catalogue, k: int, sought: Sought | N
         items int64 (B, k), best first; where `sought` is given, lists may end as it says.
     """
     bound = _error_bound(states, catalogue.max_norm)
-    items, _, done = _by_kernels(states, catalogue, bound, k, scored=False, sought=sought)
-    if not bool(done.all()):
-        todo = (~done).nonzero().squeeze(1)
+    items, _, todo = _by_kernels(states, catalogue, bound, k, scored=False, sought=sought)
+    if len(todo):
         items[todo] = _order_by_gaps(states[todo], catalogue, bound[todo], k)
     return items
 
@@ -152,18 +150,18 @@ def exact_order(states: Tensor, catalogue: Catalogue, k: int, sought: Sought | N
 def _by_kernels(
     states: Tensor, catalogue: Catalogue, bound: Tensor, k: int, scored: bool, sought: Sought | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What compiled kernels find: items (B, k), scores (B, k) and which rows are done (B,)."""
+    """What compiled kernels find: items (B, k), scores (B, k), and the rows that they leave, int64."""
     if states.is_cuda or not kernels.found() or not len(states):
         items = states.new_zeros((len(states), k), dtype=torch.int64)
-        return items, items.double(), torch.zeros_like(bound, dtype=torch.bool)
+        return items, items.double(), torch.arange(len(states), device=states.device)
     if catalogue.codes is None:
         return _by_products(states, catalogue, bound, k, scored)
     given = states, catalogue.vectors, bound, k, scored
-    items, scores, done = catalogue.codes.best(*given, catalogue.tile_size, sought)
-    if not bool(done.all()):
-        todo = (~done).nonzero().squeeze(1)
-        items[todo], scores[todo], done[todo] = _by_products(states[todo], catalogue, bound[todo], k, scored)
-    return items, scores, done
+    items, scores, todo = catalogue.codes.best(*given, catalogue.tile_size, sought)
+    if len(todo):
+        items[todo], scores[todo], left = _by_products(states[todo], catalogue, bound[todo], k, scored)
+        todo = todo[left]
+    return items, scores, todo
 
 
 def _by_products(
@@ -197,11 +195,16 @@ def _error_bound(states: Tensor, max_norm: Tensor) -> Tensor:
     """
     terms = (states.shape[1] + 2) * 2.0**-24
     rounded = _INPUT_ROUNDOFF[torch.get_float32_matmul_precision()]
-    scale = torch.linalg.vector_norm(states, dim=1, dtype=torch.float64) * max_norm
-    if not bool((scale < torch.finfo(torch.float32).max).all()):
-        raise ModelError("the model gives scores that are not finite; lower the learning rate or train again")
+    factor = (2 * rounded + rounded**2 + terms / (1 - terms)) * (1 + rounded) ** 2
     underflow = states.shape[1] * 2.0**-125
-    return (2 * rounded + rounded**2 + terms / (1 - terms)) * (1 + rounded) ** 2 * scale + underflow
+    if not states.is_cuda and kernels.found():
+        bound, finite = kernels.bounds(states, float(max_norm), factor, underflow)
+    else:
+        scale = torch.linalg.vector_norm(states, dim=1, dtype=torch.float64) * max_norm
+        bound, finite = factor * scale + underflow, bool((scale < torch.finfo(torch.float32).max).all())
+    if not finite:
+        raise ModelError("the model gives scores that are not finite; lower the learning rate or train again")
+    return bound
 
 
 def _candidates(states: Tensor, catalogue: Catalogue, width: int) -> tuple[Tensor, Tensor]:
