@@ -125,11 +125,11 @@ class Kept:
             length: of the tile.
             first: its first item.
         """
-        from rsir.models.search import keep
+        from rsir.models.search import keep_rows
 
         rows = slice(row, row + len(scores))
         kept = (part[rows] for part in (self._reached, self._items, self._scores, self._count))
-        keep(scores.numpy(), length, first, self._k, 2 * self._bound[rows], *kept)
+        keep_rows(scores.numpy(), length, first, self._k, 2 * self._bound[rows], *kept)
 
     def best(self, vectors: Tensor, scored: bool) -> tuple[Tensor, Tensor, Tensor]:
         """As `Codes.best`."""

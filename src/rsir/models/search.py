@@ -4,7 +4,7 @@
 items of a row share, and let t be no more than the K-th largest fast score. An item whose fast score is
 below t − 2e has an exact score below that of K items, so it is not among the best K. All others are *kept*:
 nothing else is assumed of a fast score, so cheap ones may propose, whole numbers of 8 bits
-(`rsir.models.by_bytes`) or a float32 product (`keep`); `rsir.models.settle` then finds the best.
+(`rsir.models.by_bytes`) or a float32 product (`keep_rows`); `rsir.models.settle` then finds the best.
 
 **How t is found.** Items fall in disjoint groups; the K-th largest maximum of a group is a score that K items
 reach. A row of scores has blocks of `BLOCK` items with `LANES` maxima each (see `vnni.products`); the
@@ -130,7 +130,7 @@ def keep_row(scores, length, maxima, coarse, hits, first, floor, items_C, scores
 
 
 @compiled
-def keep(scores_BT, length, first, k, slack_B, reached_B, items_BC, scores_BC, count_B):  # type: ignore[no-untyped-def]
+def keep_rows(scores_BT, length, first, k, slack_B, reached_B, items_BC, scores_BC, count_B):  # type: ignore[no-untyped-def]
     """Keep what the first `length` of a tile's float32 scores have to offer; see `keep_row`.
 
     Rows are `padded`. `reached_B` and `count_B` are changed in place.
