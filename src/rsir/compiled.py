@@ -25,6 +25,7 @@ Loop = TypeVar("Loop", bound=Callable[..., Any])
 
 LOOPS = (
     "data/lookups.py",
+    "models/attend.py",
     "models/by_bytes.py",
     "models/fma.py",
     "models/forward.py",
@@ -82,6 +83,8 @@ def compiled(function: Loop, *, makes_arrays: bool = True, any_order: bool = Fal
 
 lean = partial(compiled, makes_arrays=False)
 """`compiled` for a loop that makes no arrays."""
+reordered = partial(lean, any_order=True)
+"""Likewise, with additions in an order that fits into registers."""
 
 
 @cache

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import numpy as np
 
-from rsir.compiled import compiled, lean
+from rsir.compiled import compiled, lean, reordered
 from rsir.models.own_first import best_of_sets, outdone
 from rsir.models.registers import ROWS
 from rsir.models.search import FOLD, drop, end_maxima, fold, highest_reached, keep_row, room
@@ -21,7 +20,7 @@ _HEAD = 16
 _LEAST = np.int32(-(2**31))
 
 
-@partial(lean, any_order=True)
+@reordered
 def _in_bytes(vector_D, unit, codes_D):  # type: ignore[no-untyped-def]
     """Whole numbers p of a vector h = unit · p + r, into int8; ‖r‖² and ‖unit · p‖²."""
     per_unit, lost, held = 1.0 / unit, 0.0, 0.0
@@ -48,7 +47,7 @@ def pack(vectors_VD, met, scale, packed):  # type: ignore[no-untyped-def]
     return math.sqrt(largest), math.sqrt(residual)
 
 
-@partial(lean, any_order=True)
+@reordered
 def _widest(vector_D):  # type: ignore[no-untyped-def]
     """The largest size of a number."""
     widest = np.float32(0.0)
@@ -58,7 +57,7 @@ def _widest(vector_D):  # type: ignore[no-untyped-def]
     return np.float64(widest)
 
 
-@partial(lean, any_order=True)
+@reordered
 def _total(codes_D):  # type: ignore[no-untyped-def]
     total = np.int32(0)
     for d in range(codes_D.size):

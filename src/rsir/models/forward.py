@@ -11,11 +11,11 @@ Widths D are padded to a multiple of `COLUMNS`, with weights of zero.
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import numpy as np
 
-from rsir.compiled import compiled, lean
+from rsir.compiled import compiled, lean, reordered
+from rsir.models.attend import add, attend
 from rsir.models.fma import COLUMNS, elsewhere, multiply
 from rsir.models.gelu import gelu
 from rsir.models.registers import ROWS
@@ -24,10 +24,8 @@ ROWS_AT_ONCE = 8 * ROWS
 _EPSILON = 1e-5
 """Of layer norms; PyTorch's default."""
 
-_reordered = partial(lean, any_order=True)
 
-
-@_reordered
+@reordered
 def _sum(x_D, width):  # type: ignore[no-untyped-def]
     total = 0.0
     for d in range(width):
@@ -35,7 +33,7 @@ def _sum(x_D, width):  # type: ignore[no-untyped-def]
     return total
 
 
-@_reordered
+@reordered
 def _spread(x_D, width, mean):  # type: ignore[no-untyped-def]
     total = 0.0
     for d in range(width):
@@ -53,7 +51,7 @@ def _normed(x_D, weight_D, bias_D, out_D):  # type: ignore[no-untyped-def]
         out_D[d] = (x_D[d] - mean) * scale * weight_D[d] + bias_D[d]
 
 
-@_reordered
+@reordered
 def _relu(x_BD):  # type: ignore[no-untyped-def]
     for x_D in x_BD:
         for d in range(x_D.size):
@@ -77,62 +75,10 @@ def _linear(rows_BI, panels, bias, out_BO):  # type: ignore[no-untyped-def]
             )
 
 
-@_reordered
-def _attend(query, places_L, key, value, width, scale, bias_MH, weight_HL, out_D):  # type: ignore[no-untyped-def]
-    """Attention of one row over its items, itself the last of them.
-
-    `key` and `value` are how many bytes behind each of the addresses `places_L` these stand. `bias_MH` by
-    distance, or empty. Scores are multiplied by `scale`.
-    """
-    heads, length = len(weight_HL), places_L.size
-    each = width // heads
-    for n in range(length):
-        key_D = elsewhere(out_D, places_L[n] + key)
-        for h in range(heads):
-            total = _dot(query[h * each :], key_D[h * each :], each) * scale
-            weight_HL[h, n] = total + bias_MH[length - 1 - n, h] if bias_MH.size else total
-    for h in range(heads):
-        _softmax(weight_HL[h], length)
-    for d in range(width):
-        out_D[d] = 0.0
-    for n in range(length):
-        value_D = elsewhere(out_D, places_L[n] + value)
-        for h in range(heads):
-            _add(weight_HL[h, n], value_D[h * each :], out_D[h * each :], each)
-
-
-@_reordered
-def _dot(left, right, width):  # type: ignore[no-untyped-def]
-    total = 0.0
-    for d in range(width):
-        total += left[d] * right[d]
-    return total
-
-
 @lean
 def _copy(part, into, width):  # type: ignore[no-untyped-def]
     for d in range(width):
         into[d] = part[d]
-
-
-@_reordered
-def _add(weight, part, total, width):  # type: ignore[no-untyped-def]
-    for d in range(width):
-        total[d] += weight * part[d]
-
-
-@lean
-def _softmax(x_L, length):  # type: ignore[no-untyped-def]
-    """The softmax of the first numbers, in place."""
-    highest, total = x_L[0], 0.0
-    for n in range(1, length):
-        highest = max(highest, x_L[n])
-    for n in range(length):
-        x_L[n] = math.exp(x_L[n] - highest)
-        total += x_L[n]
-    scale = 1.0 / total
-    for n in range(length):
-        x_L[n] *= scale
 
 
 @lean
@@ -229,7 +175,7 @@ def advance(item_P, path, read, shape, weights, scratch, kept_PND, states_PD, co
                 for b in range(here):
                     places = places_B2L[b, 0]
                     query, key, value = elsewhere(projected[b], places[-1]), 8 * padded, 16 * padded
-                    _attend(query, places, key, value, width, scale, bias[n], weight_HL, y[b])
+                    attend(query, places, key, value, width, scale, bias[n], weight_HL, y[b])
             else:
                 for b in range(here):
                     _normed(x[b], norms[n, 0, 0], norms[n, 0, 1], y[b])
@@ -240,10 +186,10 @@ def advance(item_P, path, read, shape, weights, scratch, kept_PND, states_PD, co
                     _copy(projected[b, 2 * padded :], kept_PND[first + b, 2 * n - 1], width)
                     places = places_B2L[b, 1]
                     value = key + 8 * width
-                    _attend(projected[b], places, key, value, width, scale, bias[n], weight_HL, y[b])
+                    attend(projected[b], places, key, value, width, scale, bias[n], weight_HL, y[b])
             _linear(y[:rows], mix[n], mix_bias[n], out)
             for b in range(here):
-                _add(1.0, out[b], x[b], width)
+                add(1.0, out[b], x[b], width)
                 _normed(x[b], norms[n, 1, 0], norms[n, 1, 1], y[b])
             _linear(y[:rows], wide[n], wide_bias[n], hidden)
             if has_gelu:
@@ -252,7 +198,7 @@ def advance(item_P, path, read, shape, weights, scratch, kept_PND, states_PD, co
                 _relu(hidden[:rows])
             _linear(hidden[:rows], narrow[n], narrow_bias[n], out)
             for b in range(here):
-                _add(1.0, out[b], x[b], width)
+                add(1.0, out[b], x[b], width)
         for b in range(here):
             _normed(x[b], norm_out[0], norm_out[1], y[b])
             for d in range(width):

@@ -8,11 +8,10 @@ can be among the best get exact scores.
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import numpy as np
 
-from rsir.compiled import compiled, lean
+from rsir.compiled import compiled, lean, reordered
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -39,7 +38,7 @@ def exact_pairs(states_BD, vectors_VD, row_M, item_M, scores_M):  # type: ignore
         scores_M[m] = exact(states_BD[row_M[m]].astype(np.float64), vectors_VD, item_M[m], terms_D)
 
 
-@partial(lean, any_order=True)  # the bound holds for any order of additions
+@reordered  # the bound holds for any order of additions
 def fast(state_D, vectors_VD, item):  # type: ignore[no-untyped-def]
     """The inner product in float32."""
     total = np.float32(0)
@@ -59,7 +58,7 @@ def bounds(states_BD, longest, factor, extra, bound_B):  # type: ignore[no-untyp
     return finite
 
 
-@partial(lean, any_order=True)
+@reordered
 def square(vector_D):  # type: ignore[no-untyped-def]
     """The square of a vector's length, in float64."""
     total = 0.0
