@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rsir.models.base import SequenceModel
+from rsir.models.cl4srec import CL4SRec, CL4SRecConfig
 from rsir.models.ensemble import Ensemble
 from rsir.models.growing import Growing, Trail
 from rsir.models.sasrec import SASRec, SASRecConfig
@@ -146,3 +147,14 @@ def test_what_is_not_a_number_stays_so() -> None:
 def test_other_shapes_are_left_to_pytorch(shape: dict[str, object]) -> None:
     assert Growing.of(network(**shape)) is None
     assert Growing.of(copy.deepcopy(Ensemble([network(), network(**shape)]))) is None
+
+
+def test_what_stands_behind_the_catalogue_is_not_of_it() -> None:
+    """CL4SRec has a vector for masked events behind those of the items."""
+    torch.manual_seed(0)
+    model = CL4SRec(ITEMS, CL4SRecConfig(dim=16)).eval()
+    growing = Growing.of(model)
+    if growing is None:
+        pytest.skip("needs numba and AVX-512")
+    assert model.item.num_embeddings == ITEMS + 1
+    assert torch.equal(growing.vectors, model.item_vectors().double())

@@ -169,7 +169,7 @@ def _packed(network: SASRec) -> tuple[tuple[int, float, bool], tuple[np.ndarray,
     norms = [[of_blocks(f"{name}.{kind}") for kind in ("weight", "bias")] for name in ("norm1", "norm2")]
     biased = config.positions == "relative"
     weights = (
-        named["item.weight"],
+        named["item.weight"][: network.num_items],  # what stands behind is never scored
         np.ascontiguousarray(np.transpose(norms, (2, 0, 1, 3))),
         np.stack([named["norm_out.weight"], named["norm_out.bias"]]),
         *linear("attention.qkv", 3),
