@@ -133,8 +133,8 @@ def _print_audit(found: dict[str, Any]) -> None:
         print_table(heads, rows)
         print_line(
             "chance: targets permuted among users, as popular; a model that knows a user's taste is above it "
-            "without a leak. neighbours: items that the base, for earlier items the model of reversed "
-            "sequences, ranks next to the target for the same user; far above is what a leak looks like."
+            "without a leak. neighbours: items that the bases as one (for earlier items, the model of "
+            "reversed sequences) rank next to the target; far above these is what a leak looks like."
         )
 
 

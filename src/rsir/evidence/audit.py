@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from rsir.data.sequences import Sequences
@@ -19,6 +20,7 @@ from rsir.evidence.held_out import (
 )
 from rsir.evidence.provenance import Provenance, prove
 from rsir.evidence.seal import check_seal
+from rsir.models.base import SequenceModel
 from rsir.run import Run
 
 
@@ -58,13 +60,30 @@ def _counts(run: Run, proved: Provenance, train: Sequences, cases: Cases, **draw
         proved.synthetic.select(rows.nonzero().squeeze(1)) for rows in (proved.ahead == 0, proved.ahead > 0)
     )
     found: dict[str, Any] = {"cases": len(cases), "novel_events": int(novel(proved.synthetic, train).sum())}
-    lookups = {"transitions": held_transitions(rollouts, cases, train), "items": held_items(rollouts, train)}
-    found |= _against(lookups, cases, train, neighbours(run.model(0), cases), **draws)
+    base = run.writer(0)
+    after = {"transitions": held_transitions(rollouts, cases, train)}
+    found |= _against(after, cases, train, neighbours(base, cases), **draws)
+    among = {"items": held_items(rollouts, train)}
+    found |= _against(among, cases, train, _near(base, cases, train), **draws)
     if (writer := run.backward_writer()) is not None and len(extended):
-        asked = Cases(cases.histories.reversed(), cases.target, cases.user)
-        lookups = {"earlier_items": held_items(extended, train)}
-        found |= _against(lookups, cases, train, neighbours(writer, asked), **draws)
+        before = {"earlier_items": held_items(extended, train)}
+        found |= _against(before, cases, train, _near(writer, cases, train, backwards=True), **draws)
     return found
+
+
+def _near(model: SequenceModel, cases: Cases, train: Sequences, backwards: bool = False) -> Tensor:
+    """The neighbours of held-out items by what generation knew, the user's training sequence; int64 (N, 2).
+
+    A test case's history also holds what was held out for validation: who reads it ranks otherwise.
+    """
+    row = torch.full((int(max(train.user.max(), cases.user.max())) + 1,), -1)
+    row[train.user] = torch.where(train.events.lengths > 0, torch.arange(len(train)), -1)
+    known = (row[cases.user] >= 0).nonzero().squeeze(1)
+    histories = train.events.select(row[cases.user[known]])
+    asked = histories.reversed() if backwards else histories
+    near = torch.full((len(cases), 2), -1)
+    near[known] = neighbours(model, Cases(asked, cases.target[known], cases.user[known]))
+    return near
 
 
 def _against(

@@ -3,9 +3,11 @@
 Chance is what the same statistic gives with the held-out items permuted among users whose items are
 about as popular. Counted are novel items alone, those outside the user's training sequence. A model that
 has learned a user's taste is above this chance without any leak; so a second reference stands beside: the
-*neighbours*, the items that the base model ranks just above and just below the held-out one for the same
-user. A model that never saw the held-out item generates it about as often as these two; an excess over
-them is what a leak would look like. Earlier items were written by a model of reversed sequences: their
+*neighbours*, the items that those who write (the bases as one) rank just above and just below the held-out
+one for the same user. A model that never saw the held-out item generates it about as often as these two; an
+excess far over them is what a leak would look like. Transitions follow the last item before the held-out
+one, so that neighbours are ranked after it; whole sequences were written by who knew the training sequence,
+so that theirs are ranked after that. Earlier items were written by a model of reversed sequences: their
 neighbours are those that it ranks before the history. Held-out items ranked first have no upper neighbour
 and are left out there.
 """
