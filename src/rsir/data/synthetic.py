@@ -54,6 +54,12 @@ def to_frame(
     return pl.concat([head, lists], how="horizontal")
 
 
+def with_earlier(frame: pl.DataFrame) -> pl.DataFrame:
+    """A table of synthetic sequences with its column `earlier`: 0 where it is of a run that knew none."""
+    none = pl.lit(0, dtype=pl.Int64).alias("earlier")
+    return frame if "earlier" in frame.columns else frame.with_columns(none)
+
+
 def sequences_frame(made: Sequences, log: Interactions) -> pl.DataFrame:
     """Sequences that are no rollouts, with external ids: `user`, `round`, `source`, `items`."""
     along = pl.DataFrame({"row": made.events.row.numpy(), "items": log.items.ids_of(made.events.values)})

@@ -43,8 +43,9 @@ def audit(run: Run, *, permutations: int = 999, seed: int = 0) -> dict[str, Any]
     sealed = check_seal(run)
     cut, held = run.split(), dict[str, Any]()
     if len(proved.synthetic):
+        writers = run.writer(0), run.backward_writer()
         for name, cases in (("valid", cut.valid), ("test", cut.test)):
-            held[name] = _counts(run, proved, cut.train, cases, permutations=permutations, seed=seed)
+            held[name] = _counts(proved, cut.train, cases, writers, permutations=permutations, seed=seed)
     return {
         "run": str(run.folder),
         "leak": False,
@@ -54,20 +55,29 @@ def audit(run: Run, *, permutations: int = 999, seed: int = 0) -> dict[str, Any]
     }
 
 
-def _counts(run: Run, proved: Provenance, train: Sequences, cases: Cases, **draws: int) -> dict[str, Any]:
-    """The statistics of one split, each against chance and against its writer's neighbours."""
+def _counts(
+    proved: Provenance,
+    train: Sequences,
+    cases: Cases,
+    writers: tuple[SequenceModel, SequenceModel | None],
+    **draws: int,
+) -> dict[str, Any]:
+    """The statistics of one split, each against chance and against the neighbours of who wrote.
+
+    These are the bases as one, and the model of reversed sequences.
+    """
+    forward, backward = writers
     rollouts, extended = (
         proved.synthetic.select(rows.nonzero().squeeze(1)) for rows in (proved.ahead == 0, proved.ahead > 0)
     )
     found: dict[str, Any] = {"cases": len(cases), "novel_events": int(novel(proved.synthetic, train).sum())}
-    base = run.writer(0)
     after = {"transitions": held_transitions(rollouts, cases, train)}
-    found |= _against(after, cases, train, neighbours(base, cases), **draws)
+    found |= _against(after, cases, train, neighbours(forward, cases), **draws)
     among = {"items": held_items(rollouts, train)}
-    found |= _against(among, cases, train, _near(base, cases, train), **draws)
-    if (writer := run.backward_writer()) is not None and len(extended):
+    found |= _against(among, cases, train, _near(forward, cases, train), **draws)
+    if backward is not None and len(extended):
         before = {"earlier_items": held_items(extended, train)}
-        found |= _against(before, cases, train, _near(writer, cases, train, backwards=True), **draws)
+        found |= _against(before, cases, train, _near(backward, cases, train, backwards=True), **draws)
     return found
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rsir.data.sequences import Sequences
-from rsir.data.synthetic import enriched, from_frame
+from rsir.data.synthetic import enriched, from_frame, with_earlier
 from rsir.earlier import backwards
 from rsir.errors import DataError
 from rsir.evidence.controls import folder_of
@@ -145,10 +145,8 @@ def _strangers(
 
 
 def _ahead(frame: pl.DataFrame) -> Tensor:
-    """How many earlier items each sequence begins with; older runs have none."""
-    if "earlier" not in frame.columns:
-        return torch.zeros(len(frame), dtype=torch.int64)
-    return torch.from_numpy(frame["earlier"].to_numpy().copy())
+    """How many earlier items each sequence begins with."""
+    return torch.from_numpy(with_earlier(frame)["earlier"].to_numpy().copy())
 
 
 def _whole(made: Sequences, data: Sequences, ahead: Tensor) -> Tensor:

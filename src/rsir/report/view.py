@@ -13,6 +13,7 @@ import polars as pl
 from rsir.config import Config
 from rsir.data.interactions import Interactions
 from rsir.data.splits import Split, split
+from rsir.data.synthetic import with_earlier
 from rsir.data.truth import Truth
 from rsir.errors import StoreError
 from rsir.files import read_json
@@ -185,10 +186,8 @@ class View:
 
     @cached_property
     def synthetic(self) -> dict[int, pl.DataFrame]:
-        """The admitted sequences of each generated round; older runs put no earlier items before any."""
-        frames = {k: self.store.arm("rounds", k).frame("synthetic") for k in self.generations}
-        none = pl.lit(0).alias("earlier")
-        return {k: f if "earlier" in f.columns else f.with_columns(none) for k, f in frames.items()}
+        """The admitted sequences of each generated round."""
+        return {k: with_earlier(self.store.arm("rounds", k).frame("synthetic")) for k in self.generations}
 
 
 def _arm(folder: ArmFolder) -> Arm:
