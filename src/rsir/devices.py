@@ -47,6 +47,11 @@ def resolve_precision(name: str, device: torch.device | str) -> str:
     return "bfloat16" if native else "float32"
 
 
+def at_once(device: torch.device | str, *, cpu: int, cuda: int) -> int:
+    """How much to do at a time: little on a CPU, whose caches are small, much on a GPU, to keep it busy."""
+    return cuda if torch.device(device).type == "cuda" else cpu
+
+
 def peak_rss_bytes() -> int:
     """The largest resident memory of this process so far, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

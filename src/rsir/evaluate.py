@@ -117,7 +117,7 @@ def evaluate(
     train_counts: Tensor,
     config: EvaluationConfig | None = None,
     *,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
     with_lists: bool = True,
@@ -129,7 +129,7 @@ def evaluate(
         cases: histories and held-out targets.
         train_counts: int64 (V,), training events of each item; 0 makes an item cold.
         config: cutoffs and seen policy.
-        batch_size: cases scored at a time; at most two (batch_size, V) matrices are held.
+        batch_size: cases scored at a time; at most two (batch_size, V) matrices are held. See `ranks`.
         device: where the model is; default the device of its parameters, else of the cases.
         progress: called with cases done and cases in all.
         with_lists: keep the recommended lists, and report coverage, Gini, popularity, novelty.

@@ -159,6 +159,16 @@ class Ragged:
         """The values at some flat places, with their times, cut into rows by `offsets`."""
         return Ragged(self.values[places], offsets, None if self.time is None else self.time[places])
 
+    def padded_to(self, length: int) -> Ragged:
+        """The same rows, padded to so many places, whatever the longest of them has; it is not asked for.
+
+        >>> Ragged.from_lists([[4]]).padded_to(2).pad(torch.tensor([4])).tolist()
+        [[4, 0]]
+        """
+        other = Ragged(self.values, self.offsets, self.time)
+        other.__dict__["max_length"] = length
+        return other
+
     def with_time(self, time: Tensor) -> Ragged:
         """The same rows at other times, float64 (N,); what was found of the rows stays known."""
         other = Ragged(self.values, self.offsets, time)

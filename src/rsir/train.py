@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -17,11 +18,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from rsir.data.batches import Batch, TrainingRows
+from rsir.data.batches import Batch, Room, TrainingRows
 from rsir.data.sequences import Sequences
 from rsir.errors import ConfigError
 from rsir.losses import LossConfig, Objective
 from rsir.models.base import SequenceModel
+from rsir.replay import Replay
 from rsir.rng import generator_seed
 from rsir.softmax import SoftTargets
 
@@ -215,18 +217,33 @@ class _Training:
         self.model, self.config, self.seed, self.device = model.to(device), config, seed, device
         self.teacher = None if teacher is None else teacher.model.to(device).eval()
         share = None if teacher is None else teacher.share
-        self.rows = TrainingRows.build(data, model.max_length, config.targets, weight, share)
+        self.rows = TrainingRows.build(data, model.max_length, config.targets, weight, share).to(device)
         self.per_pass = -(-len(self.rows) // config.batch_size)
         self.period, self.budget = period or max(config.min_period, self.per_pass), budget
         self.normaliser = self.rows.num_predictions / self.per_pass
         self.loss = Objective(config, data.item_counts(), device)
         self.generator = torch.Generator(device)
+        on_gpu = torch.device(device).type == "cuda"
         self.optimizer = torch.optim.AdamW(
-            model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
+            model.parameters(),
+            lr=torch.tensor(config.learning_rate, device=device) if on_gpu else config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=True,
+            capturable=on_gpu,
         )
         self.ema = _copy(model) if config.ema else None
+        self.ema_step: float | Tensor = torch.zeros((), device=device) if on_gpu else 0.0
+        self.replay = self._replay() if on_gpu else None
         self.best = _copy(model)
         self.now = _Progress()
+
+    def _replay(self) -> Replay | None:
+        """What replays updates on a GPU; None where they cannot be."""
+        config, plain = self.config, self.teacher is None and self.config.loss == "softmax"
+        if not (self.model.replayable and plain and config.targets == "every"):
+            return None
+        room = Room.of(self.rows.histories.lengths, config.batch_size)
+        return Replay(room, self._update, self.device)
 
     def ended(self) -> str | None:
         """Why the run is over, or None."""
@@ -258,27 +275,32 @@ class _Training:
         torch.manual_seed(generator_seed(self.seed, "period", self.now.period))
         self.model.train()
         first = self.now.updates
-        total = torch.zeros((), device=self.device)
-        for batch in self._stream(first, stop):
-            self._set_rate(self.now.updates)
-            loss = self._loss(batch)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            if self.config.gradient_clip is not None:
-                torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
-            self.optimizer.step()
-            if self.ema is not None:
-                self._average()
-            total += loss.detach()
-            self.now.updates += 1
-        return float(total) / max(1, stop - first)
+        act = self.replay or self._update
+        with nullcontext() if self.replay is None else self.replay.beside():
+            total = torch.zeros((), device=self.device)
+            for batch in self._stream(first, stop):
+                self._pace()
+                total += act(batch)
+                self.now.updates += 1
+            return float(total) / max(1, stop - first)
+
+    def _update(self, batch: Batch) -> Tensor:
+        """One update from a batch, which asks a GPU for nothing; its loss."""
+        loss = self._loss(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.config.gradient_clip is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+        self.optimizer.step()
+        if self.ema is not None:
+            self._average(self.ema)
+        return loss.detach()
 
     def _loss(self, batch: Batch) -> Tensor:
         """The objective, and what the model adds to it."""
         hidden = self.model.encode(batch.histories).index_select(0, batch.place)
         vectors, soft = self.model.item_vectors(), self._soft_targets(batch)
         loss = self.loss(hidden, vectors, batch.target, batch.weight, self.normaliser, soft)
-        self.generator.manual_seed(generator_seed(self.seed, "auxiliary", self.now.updates))
         extra = self.model.auxiliary_loss(batch, self.generator)
         return loss if extra is None else loss + extra
 
@@ -305,19 +327,35 @@ class _Training:
                 yield batch
                 update += 1
 
-    def _set_rate(self, update: int) -> None:
-        if update <= self.config.warmup:
-            share = (update + 1) / (self.config.warmup + 1)
-            for group in self.optimizer.param_groups:
-                group["lr"] = self.config.learning_rate * share
+    def _pace(self) -> None:
+        """Set what the next update draws, how far it moves the weights, and how far these their running mean.
+
+        On a GPU the last two stay in its memory, where a recorded update reads them. Young means follow
+        faster.
+        """
+        update, config = self.now.updates, self.config
+        self.generator.manual_seed(generator_seed(self.seed, "auxiliary", update))
+        rate = config.learning_rate * min(1.0, (update + 1) / (config.warmup + 1))
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+        if config.ema is not None:
+            step = 1 - min(config.ema, (1 + update) / (10 + update))
+            self.ema_step = self.ema_step.fill_(step) if isinstance(self.ema_step, Tensor) else step
 
     @torch.no_grad()
-    def _average(self) -> None:
-        """Move the running mean towards the weights; young means follow faster."""
-        assert self.ema is not None and self.config.ema is not None
-        decay = min(self.config.ema, (1 + self.now.updates) / (10 + self.now.updates))
+    def _average(self, ema: State) -> None:
+        """Move the running mean towards the weights."""
         now = dict(self.model.named_parameters())
-        torch._foreach_lerp_([self.ema[name] for name in now], list(now.values()), 1 - decay)
+        means, weights = [ema[name] for name in now], list[Tensor](now.values())
+        if isinstance(self.ema_step, float):
+            torch._foreach_lerp_(means, weights, self.ema_step)
+        else:
+            further = torch._foreach_sub(weights, means)
+            torch._foreach_mul_(further, self.ema_step)
+            torch._foreach_add_(means, further)
 
     def _judge(self, validate: Callable[[SequenceModel], dict[str, float]], kept: State) -> dict[str, float]:
         """Validation metrics of the weights that would be kept."""

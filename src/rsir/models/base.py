@@ -75,12 +75,15 @@ class SequenceModel(nn.Module, ABC):
         incremental: whether `advance` is there.
         causal: whether the state after an event is the same whatever comes later. A network that is not
             must be trained on the last place of each prefix, `training.targets = "last"`.
+        replayable: whether a GPU may record an update once and replay it for other batches (`rsir.replay`):
+            `encode` asks nothing of the rows on the CPU but the longest, and there is no auxiliary loss.
     """
 
     num_items: int
     max_length: int
     incremental: bool = False
     causal: bool = True
+    replayable: bool = False
 
     @abstractmethod
     def encode(self, histories: Ragged) -> Tensor:

@@ -41,6 +41,8 @@ class BSARecConfig(HeadsConfig):
 class BSARec(Stack):
     """A frequency filter and attention side by side."""
 
+    replayable = True
+
     def __init__(self, num_items: int, config: BSARecConfig | None = None) -> None:
         config = config or BSARecConfig()
         layers = (Residual(_Mixer(config), config, config.ffn_factor) for _ in range(config.num_blocks))

@@ -27,6 +27,8 @@ class ESASRecConfig(HeadsConfig):
 class ESASRec(Stack):
     """Attention and SwiGLU, each behind a gate."""
 
+    replayable = True
+
     def __init__(self, num_items: int, config: ESASRecConfig | None = None) -> None:
         config = config or ESASRecConfig()
         super().__init__(num_items, config, (LiGR(config) for _ in range(config.num_blocks)))

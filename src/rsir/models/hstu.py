@@ -37,6 +37,8 @@ class HSTUConfig(HeadsConfig):
 class HSTU(Stack):
     """Hierarchical sequential transduction units."""
 
+    replayable = True
+
     def __init__(self, num_items: int, config: HSTUConfig | None = None) -> None:
         config = config or HSTUConfig()
         super().__init__(num_items, config, (_Unit(config) for _ in range(config.num_blocks)))

@@ -21,10 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from rsir.data.splits import Cases
+from rsir.devices import at_once
 from rsir.errors import ConfigError, DataError, ModelError
 from rsir.models.base import Recommender, SequenceModel
 from rsir.models.topk import rows_in_cache
 
+_GPU_SCORES = 1 << 28
+"""Scores held at a time on a GPU."""
 SeenPolicy = Literal["mask", "mask_except_target", "allow"]
 Progress = Callable[[int, int], None]
 """Called with the cases done and the cases in all."""
@@ -36,7 +39,7 @@ def ranks(
     seen: SeenPolicy = "mask",
     *,
     train_counts: Tensor | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
@@ -47,7 +50,8 @@ def ranks(
         cases: histories and held-out targets.
         seen: what becomes of items already in the history.
         train_counts: int64 (V,), training events of each item; a target with 0 is cold, rank +inf.
-        batch_size: cases scored at a time; one (batch_size, V) matrix of scores is held.
+        batch_size: cases scored at a time; one (batch_size, V) matrix of scores is held. Default 256, on a
+            GPU what takes a gigabyte.
         device: where the model is; default the device of its parameters, else of the cases.
         progress: called with cases done and cases in all.
 
@@ -96,7 +100,7 @@ def ranks_and_lists(
     num_listed: int,
     *,
     train_counts: Tensor | None = None,
-    batch_size: int = 256,
+    batch_size: int | None = None,
     device: torch.device | str | None = None,
     progress: Progress | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -108,9 +112,11 @@ def ranks_and_lists(
     """
     if len(cases) == 0:
         raise DataError("there are no cases to rank; the split held nothing out")
+    place = _device_of(model, cases) if device is None else device
+    if batch_size is None:
+        batch_size = max(256, at_once(place, cpu=0, cuda=_GPU_SCORES) // model.num_items)
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}; score at least 1 case at a time")
-    place = _device_of(model, cases) if device is None else device
     order = torch.argsort(cases.histories.lengths, stable=True)  # pads less
     ordered = Cases(cases.histories.select(order), cases.target[order], cases.user[order]).to(str(place))
     found, listed, check = list[Tensor](), list[Tensor](), _Check(model)

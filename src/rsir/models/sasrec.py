@@ -51,6 +51,8 @@ class SASRecConfig(Settings):
 class SASRec(SequenceModel):
     """Causal self-attention with item vectors shared between input and output."""
 
+    replayable = True
+
     def __init__(self, num_items: int, config: SASRecConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or SASRecConfig()

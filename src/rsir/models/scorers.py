@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rsir.devices import at_once
 from rsir.errors import ModelError
 from rsir.models.base import Memory, Recommender, SequenceModel
 from rsir.models.growing import Growing, Trail
@@ -152,16 +153,17 @@ class TiledScorer(PrefixScorer):
     not depend on the batch they were computed in; scores are then exact (see `topk`).
     A network that is `incremental` reads only what it has not read yet of a prefix; what it remembers is
     handed back, unless that would take more than `memory_bytes`: then prefixes are read again, and the
-    answers say that they are `crowded`.
+    answers say that they are `crowded`. By default it may take 512 MiB, on a GPU 8 GiB, and 1024 prefixes are
+    read at a time, there 8192.
     """
 
     def __init__(
         self,
         model: SequenceModel,
         *,
-        batch_size: int = 1024,
+        batch_size: int | None = None,
         tile_size: int = 16384,
-        memory_bytes: int = 512 << 20,
+        memory_bytes: int | None = None,
         threads: int = 1,
         device: torch.device | str | None = None,
         met: Tensor | None = None,
@@ -172,7 +174,10 @@ class TiledScorer(PrefixScorer):
         self._catalogue = Catalogue.of(vectors.float().contiguous(), tile_size, met)
         _ = self._catalogue.codes  # made once, before threads ask for them
         # loops need no batches: they keep to the cache
-        super().__init__(model.num_items, None if self._growing else batch_size)
+        size = batch_size or at_once(vectors.device, cpu=1024, cuda=8192)
+        super().__init__(model.num_items, None if self._growing else size)
+        if memory_bytes is None:
+            memory_bytes = at_once(vectors.device, cpu=512 << 20, cuda=8 << 30)
         self._memory_bytes = memory_bytes // threads  # each thread remembers prefixes of its own
 
     def _answer(self, batch: Batch) -> Answers:
@@ -241,9 +246,8 @@ def scorer_for(
     A tiled one may be asked by so many threads at a time, and meets items in the order `met`.
     """
     if isinstance(model, SequenceModel):
-        size = batch_size or 1024
         return TiledScorer(
-            model, batch_size=size, tile_size=tile_size, threads=threads, device=device, met=met
+            model, batch_size=batch_size, tile_size=tile_size, threads=threads, device=device, met=met
         )
     return DenseScorer(model, batch_size=batch_size or 512)
 

@@ -20,6 +20,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from rsir.devices import at_once
 from rsir.errors import ModelError
 from rsir.models import kernels
 from rsir.models.sought import Sought
@@ -55,11 +56,16 @@ def rows_in_cache(states: Tensor, width: int) -> int:
     return len(states) if states.is_cuda else max(16, _CACHED_SCORES // width)
 
 
+def _products_at_once(states: Tensor) -> int:
+    """How many float64 products to hold at a time: what a CPU's cache holds, on a GPU half a gigabyte."""
+    return at_once(states.device, cpu=_CACHED_SCORES // 8, cuda=1 << 26)
+
+
 def paired_scores(states: Tensor, vectors: Tensor, row: Tensor, item: Tensor) -> Tensor:
     """Exact scores of single (state, item) pairs; `row` and `item` int64 (M,), float64 (M,)."""
     if not states.is_cuda and kernels.found():
         return kernels.exact_pairs(states, vectors, row, item)
-    size = max(1, _CACHED_SCORES // (8 * vectors.shape[1]))
+    size = max(1, _products_at_once(states) // vectors.shape[1])
     parts = [exact_dot(states[r], vectors[i]) for r, i in zip(row.split(size), item.split(size), strict=True)]
     return torch.cat(parts)
 
@@ -261,7 +267,7 @@ def _best_of(scores: Tensor, width: int) -> tuple[Tensor, Tensor]:
 
 def _rescore(states: Tensor, vectors: Tensor, items: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The best `k` of the candidates `items` (B, C) by exact scores."""
-    rows = max(1, _CACHED_SCORES // (8 * vectors.shape[1] * items.shape[1]))
+    rows = max(1, _products_at_once(states) // (vectors.shape[1] * items.shape[1]))
     pairs = zip(states[:, None].split(rows), items.split(rows), strict=True)
     scores = torch.cat([exact_dot(vectors[part], state) for state, part in pairs])
     best = order(scores, items)[:, :k]

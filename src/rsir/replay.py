@@ -1,0 +1,85 @@
+"""An update recorded once on a GPU and replayed for batch after batch.
+
+An update of a small network is some two hundred kernels of a few microseconds each, and Python takes
+longer to ask for them than the GPU to run them. A CUDA graph asks for all of them at once; it wants every
+tensor to have one shape and one place, so batches are filled up to one (`Room`) and copied to where the
+recorded work reads them. Random numbers are drawn as they would be without: dropout follows PyTorch's
+generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from rsir.data.batches import Batch, Room
+from rsir.ragged import Ragged
+
+_BEFORE = 3
+"""Updates made before one is recorded: libraries set themselves up and kernels are compiled at the first."""
+
+
+class Replay:
+    """Makes updates, recorded ones where it can; call it `beside` other work.
+
+    Args:
+        room: what batches are filled up to; one that does not fit is not replayed.
+        update: one update of the model from a batch, without a look at any value; returns the loss. What
+            changes from update to update beside the batch, it must read from tensors that stay in place.
+        device: a GPU.
+    """
+
+    def __init__(self, room: Room, update: Callable[[Batch], Tensor], device: torch.device | str) -> None:
+        self._stream = torch.cuda.Stream(device)
+        self._room, self._update, self._before = room, update, _BEFORE
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._given, self._loss = tuple[Tensor, ...](), torch.empty(0)
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """One update; its loss, a scalar that the next update overwrites."""
+        if not self._room.holds(batch):
+            return self._update(batch)
+        filled = self._room.fill(batch)
+        if self._before:
+            self._before -= 1
+            return self._update(filled)
+        if self._graph is None:
+            self._record(filled)
+        assert self._graph is not None
+        for kept, now in zip(self._given, _tensors(filled), strict=True):
+            kept.copy_(now)
+        self._graph.replay()
+        return self._loss
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """A stream of its own, on which work can be recorded; what was asked for before is waited for."""
+        now = torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(now)
+        with torch.cuda.stream(self._stream):
+            yield
+        now.wait_stream(self._stream)
+
+    def _record(self, filled: Batch) -> None:
+        """Record an update from a batch that stays where it is; nothing is run."""
+        self._given = tuple(x.clone() for x in _tensors(filled))
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=self._stream):
+            self._loss = self._update(self._batch(self._given))
+        self._graph = graph
+
+    def _batch(self, given: tuple[Tensor, ...]) -> Batch:
+        """The batch of these tensors; all that follows from them is found anew, in the recorded work."""
+        values, offsets, place, target, weight, *time = given
+        histories = Ragged(values, offsets, *time).padded_to(self._room.longest)
+        return Batch(histories, place, target, weight)
+
+
+def _tensors(batch: Batch) -> tuple[Tensor, ...]:
+    """What a batch consists of."""
+    rows = batch.histories
+    time = () if rows.time is None else (rows.time,)
+    return rows.values, rows.offsets, batch.place, batch.target, batch.weight, *time

@@ -1,0 +1,174 @@
+"""On a GPU all is as on a CPU: scores, losses, rollouts, ranks; and its work is recorded and not waited for."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cli.words import TINY_FLAGS
+from test_generate import same, sources
+from test_train import FAST, ring
+from torch import Tensor
+
+from rsir.cli import main
+from rsir.data.sequences import Sequences
+from rsir.evaluate import evaluate
+from rsir.generate import GenerationConfig, generate
+from rsir.models import MODELS, build_model
+from rsir.models.base import SequenceModel
+from rsir.models.ranking import ranks
+from rsir.models.topk import Catalogue, exact_order, exact_top_k, paired_scores
+from rsir.ragged import Ragged
+from rsir.replay import Replay
+from rsir.train import Fit, TrainingConfig, _Training, fit
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+SETTINGS: list[dict[str, object]] = [
+    {},
+    {"max_rank": 3, "rank_among": "all"},
+    {"top_k": 4, "temperature": 0.7},
+    {"max_rank": None, "max_length": 6},
+    {"starts": "random", "top_k": 3},
+]
+
+
+def network(name: str, num_items: int = 12, **change: object) -> SequenceModel:
+    shape = {"dim": 16, "max_length": 10, "dropout": 0.1, "init_std": 0.2, **change}
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        return build_model(MODELS[name].config(**shape), num_items)
+
+
+def fitted(name: str, device: str, config: TrainingConfig = FAST, **change: object) -> tuple[Any, Fit]:
+    data, cases = ring()
+    model = network(name, **change)
+
+    def validate(model: SequenceModel) -> dict[str, float]:
+        return evaluate(model, cases, data.item_counts(), with_lists=False, device=device).metrics
+
+    return model, fit(model, data, config, validate, seed=3, device=device)
+
+
+@contextmanager
+def nobody_waits() -> Iterator[None]:
+    """Whatever makes Python wait for the GPU is an error."""
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_scores_are_those_of_the_cpu(name: str) -> None:
+    model = network(name).double().eval()
+    rows = Ragged.from_lists([[1, 2, 3], [4], [5, 6, 7, 8, 9, 1, 2, 3, 4, 5, 6, 7]])
+    expected = model.encode_last(rows) @ model.item_vectors().T
+    model = model.to("cuda")
+    found = model.encode_last(rows.to("cuda")) @ model.item_vectors().T
+    torch.testing.assert_close(found.cpu(), expected, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_learns_as_on_the_cpu(name: str) -> None:
+    """The best there can be is known: one item is 80 percent, another 20 percent likely to come next."""
+    (_, here), (_, there) = (fitted(name, device) for device in ("cpu", "cuda"))
+    assert there.best_value > 0.85
+    assert there.best_value == pytest.approx(here.best_value, abs=0.02)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if network(name).replayable])
+def test_a_replayed_update_is_the_update(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With dropout, warm-up, clipping and a running mean: the same losses and the same weights in the end."""
+    config = TrainingConfig(
+        batch_size=32, max_periods=3, min_period=10, warmup=12, gradient_clip=1.0, weight_decay=0.01
+    )
+    recorded: list[object] = []
+    record = Replay._record
+    monkeypatch.setattr(Replay, "_record", lambda self, batch: (recorded.append(self), record(self, batch)))
+    replayed, one = fitted(name, "cuda", config)
+    assert len(recorded) == 1
+    monkeypatch.setattr("rsir.replay._BEFORE", 10**9)
+    plain, other = fitted(name, "cuda", config)
+    assert len(recorded) == 1
+    assert [look.loss for look in one.looks] == pytest.approx([look.loss for look in other.looks], rel=1e-4)
+    for (which, a), b in zip(replayed.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3, msg=which)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_updates_are_not_waited_for(name: str) -> None:
+    data, _ = ring()
+    training = _Training(network(name), data, FAST, 3, None, None, None, None, "cuda")
+    training._updates(8)
+    batches = list(training.rows.epoch(0, 0, 32, "cuda"))
+    with training.replay.beside() if training.replay else torch.cuda.stream(None), nobody_waits():
+        for batch in batches:
+            training._pace()
+            (training.replay or training._update)(batch)
+            training.now.updates += 1
+    torch.cuda.synchronize()
+
+
+def test_ranks_are_those_of_the_cpu_and_waited_for_at_the_end() -> None:
+    _, cases = ring()
+    model = network("sasrec", init_std=1.0)
+    expected = ranks(model, cases, device="cpu")
+    model = model.to("cuda")
+    assert (ranks(model, cases, device="cuda") == expected).float().mean() > 0.99
+    assert torch.equal(ranks(model, cases, batch_size=7), ranks(model, cases, batch_size=300))
+
+
+@pytest.mark.parametrize("k", [1, 20, 150])
+def test_the_exact_best_items_have_the_same_bits(k: int) -> None:
+    generator = torch.Generator().manual_seed(k)
+    states, vectors = (torch.randn(n, 24, generator=generator) for n in (300, 5000))
+    vectors[7] = vectors[4000]  # a tie
+    there = Catalogue.of(vectors.cuda(), tile_size=1024)
+    expected = exact_top_k(states, Catalogue.of(vectors), k)
+    for mine, known in zip(exact_top_k(states.cuda(), there, k), expected, strict=True):
+        assert torch.equal(mine.cpu(), known)
+    assert torch.equal(exact_order(states.cuda(), there, k).cpu(), expected[0])
+    row, item = torch.arange(300), torch.arange(300) * 3
+    pairs: list[Tensor] = [paired_scores(states, vectors, row, item)]
+    pairs.append(paired_scores(states.cuda(), vectors.cuda(), row.cuda(), item.cuda()).cpu())
+    assert torch.equal(*pairs)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("name", ["sasrec", "gru4rec"])
+def test_rollouts_are_those_of_the_cpu(name: str, settings: dict[str, object]) -> None:
+    model, data = network(name, 40, init_std=0.5).eval(), sources(200)
+    config = GenerationConfig(**settings)
+    keys = {"seed": 3, "round_index": 1}
+    expected = generate(model, data, config, **keys, device="cpu")
+    model = model.to("cuda")
+    for size in ({}, {"batch_size": 7, "tile_size": 16}):
+        assert same(generate(model, data, config, **keys, **size, device="cuda"), expected)
+
+
+def test_rollouts_of_many_sources_over_many_items() -> None:
+    rows = torch.randint(0, 50_000, (20_000 * 6,), generator=torch.Generator().manual_seed(0))
+    data = Sequences.observed(Ragged.from_lengths(rows, torch.full((20_000,), 6)), 50_000)
+    model = network("sasrec", 50_000, init_std=0.5).cuda().eval()
+    config = GenerationConfig(num_rollouts=2, max_rank=None, max_length=4)
+    one = generate(model, data, config, seed=1, round_index=1, device="cuda")
+    other = generate(model, data, config, seed=1, round_index=1, device="cuda", batch_size=1000)
+    assert same(one, other)
+    assert len(one) == 40_000
+
+
+def test_a_run_from_log_to_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "run")
+    flags = [*TINY_FLAGS, "--set", "recursion.earlier_items=2", "--rounds", "2"]
+    assert main(["run", *flags, "--out", out, "--device", "cuda", "--json"]) == 0, capsys.readouterr().err
+    assert json.loads(capsys.readouterr().out)["chosen_round"] in (0, 1, 2)
+    for words in (["report", out], ["audit", out], ["run", "--resume", "--out", out]):
+        assert main(words) == 0, capsys.readouterr().err

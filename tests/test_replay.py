@@ -1,0 +1,86 @@
+"""Batches filled up to one shape say the same, so that an update can be recorded once and replayed."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from rsir.data.batches import Batch, Room, TrainingRows
+from rsir.data.sequences import Sequences
+from rsir.models.backbones import MODELS
+from rsir.models.base import SequenceModel
+from rsir.ragged import Ragged
+from rsir.softmax import softmax_loss
+
+V = 20
+ROWS = [[(7 * row + 3 * place) % V for place in range(2 + row % 6)] for row in range(21)]
+ROOM = Room(events=40, rows=8, longest=6)
+REPLAYABLE = ["sasrec", "esasrec", "hstu", "bsarec", "fearec"]
+
+
+def network(name: str) -> SequenceModel:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        config = MODELS[name].config(dim=8, dropout=0.0, max_length=10, init_std=0.3)
+        return MODELS[name].model(V, config).train()
+
+
+def batches(size: int = 8) -> list[Batch]:
+    data, weight = Sequences.observed(Ragged.from_lists(ROWS), V), torch.linspace(0.5, 2, len(ROWS))
+    return list(TrainingRows.build(data, 10, "every", weight).epoch(0, 0, size, "cpu"))
+
+
+def loss_and_gradients(model: SequenceModel, batch: Batch) -> list[Tensor]:
+    states = model.encode(batch.histories).index_select(0, batch.place)
+    loss = softmax_loss(states, model.item_vectors(), batch.target, batch.weight, 3.0)
+    return [loss.detach(), *torch.autograd.grad(loss, list(model.parameters()))]
+
+
+def test_who_can_be_replayed() -> None:
+    assert [name for name in MODELS if network(name).replayable] == sorted(REPLAYABLE, key=list(MODELS).index)
+
+
+@pytest.mark.parametrize("name", REPLAYABLE)
+def test_a_filled_batch_has_the_same_loss_and_gradients(name: str) -> None:
+    model = network(name)
+    for batch in batches():
+        filled = ROOM.fill(batch)
+        assert filled.target.numel() == filled.histories.values.numel() == ROOM.events
+        for one, other in zip(*(loss_and_gradients(model, each) for each in (batch, filled)), strict=True):
+            torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+def test_all_filled_batches_have_one_shape_and_nothing_is_cut_off() -> None:
+    filled = [ROOM.fill(batch) for batch in batches()]
+    assert len({(len(one.histories), one.histories.values.numel()) for one in filled}) == 1
+    for batch, one in zip(batches(), filled, strict=True):
+        rows, n = len(batch.histories), batch.target.numel()
+        assert one.histories.tolists()[:rows] == batch.histories.tolists()
+        assert max(map(len, one.histories.tolists())) <= ROOM.longest
+        assert torch.equal(one.target[:n], batch.target)
+        assert torch.equal(one.weight[:n], batch.weight)
+        assert not one.weight[n:].any()
+
+
+def test_times_are_filled_too() -> None:
+    rows = Ragged.from_lists([[1, 2], [3]]).with_time(torch.tensor([5.0, 6.0, 7.0]).double())
+    batch = Batch(rows, torch.arange(3), torch.tensor([2, 3, 4]), torch.ones(3))
+    filled = Room(events=5, rows=2, longest=2).fill(batch)
+    assert filled.histories.time is not None
+    assert filled.histories.time.tolist() == [5, 6, 7, 0, 0]
+
+
+def test_what_does_not_fit() -> None:
+    batch = batches()[0]
+    n = batch.target.numel()
+    assert Room(n, 8, 6).holds(batch)
+    assert not Room(n - 1, 8, 6).holds(batch)
+    assert not Room(n, 7, 6).holds(batch)
+    assert not Room(n, 8, 6).holds(Batch(batch.histories, batch.place[1:], batch.target, batch.weight))
+
+
+def test_there_is_room_for_nearly_all_random_batches() -> None:
+    lengths = torch.randint(1, 40, (4000,), generator=torch.Generator().manual_seed(0))
+    room = Room.of(lengths, 64)
+    drawn = torch.stack([lengths[torch.randperm(4000)[:64]].sum() for _ in range(2000)])
+    assert (drawn <= room.events).double().mean() > 0.998
+    assert room.events < 1.5 * drawn.double().mean()
