@@ -13,7 +13,7 @@ from rsir.softmax import softmax_loss
 
 V = 20
 ROWS = [[(7 * row + 3 * place) % V for place in range(2 + row % 6)] for row in range(21)]
-ROOM = Room(events=40, rows=8, longest=6)
+ROOM = Room(events=40, rows=8, tall=3, longest=6, short=5)
 REPLAYABLE = ["sasrec", "esasrec", "hstu", "bsarec", "fearec"]
 
 
@@ -64,7 +64,7 @@ def test_all_filled_batches_have_one_shape_and_nothing_is_cut_off() -> None:
 def test_times_are_filled_too() -> None:
     rows = Ragged.from_lists([[1, 2], [3]]).with_time(torch.tensor([5.0, 6.0, 7.0]).double())
     batch = Batch(rows, torch.arange(3), torch.tensor([2, 3, 4]), torch.ones(3))
-    filled = Room(events=5, rows=2, longest=2).fill(batch)
+    filled = Room(events=5, rows=2, tall=1, longest=2, short=1).fill(batch)
     assert filled.histories.time is not None
     assert filled.histories.time.tolist() == [5, 6, 7, 0, 0]
 
@@ -72,15 +72,27 @@ def test_times_are_filled_too() -> None:
 def test_what_does_not_fit() -> None:
     batch = batches()[0]
     n = batch.target.numel()
-    assert Room(n, 8, 6).holds(batch)
-    assert not Room(n - 1, 8, 6).holds(batch)
-    assert not Room(n, 7, 6).holds(batch)
-    assert not Room(n, 8, 6).holds(Batch(batch.histories, batch.place[1:], batch.target, batch.weight))
+    lengths = batch.histories.lengths.tolist()
+    assert lengths == sorted(lengths, reverse=True)
+    longest, short = lengths[0], lengths[3]
+    assert Room(n, 8, 3, longest, short).holds(batch)
+    assert not Room(n - 1, 8, 3, longest, short).holds(batch)
+    assert not Room(n, 7, 3, longest, short).holds(batch)
+    assert not Room(n, 8, 3, longest - 1, short).holds(batch)
+    assert not Room(n, 8, 3, longest, short - 1).holds(batch)
+    partly = Batch(batch.histories, batch.place[1:], batch.target, batch.weight)
+    assert not Room(n, 8, 3, longest, short).holds(partly)
 
 
 def test_there_is_room_for_nearly_all_random_batches() -> None:
-    lengths = torch.randint(1, 40, (4000,), generator=torch.Generator().manual_seed(0))
-    room = Room.of(lengths, 64)
-    drawn = torch.stack([lengths[torch.randperm(4000)[:64]].sum() for _ in range(2000)])
-    assert (drawn <= room.events).double().mean() > 0.998
-    assert room.events < 1.5 * drawn.double().mean()
+    """On lengths as real logs have them: half are short, few are long."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = (2 + torch.empty(4000).exponential_(0.2, generator=generator)).long().clamp(max=50)
+    rows = TrainingRows.build(
+        Sequences.observed(Ragged.from_lengths(torch.zeros(int(lengths.sum())).long(), lengths), 1), 50
+    )
+    room = Room.of(rows.histories.lengths, 64)
+    drawn = [batch for number in range(20) for batch in rows.epoch(1, number, 64, "cpu")]
+    assert sum(map(room.holds, drawn)) > 0.995 * len(drawn)
+    assert room.events < 2 * sum(batch.target.numel() for batch in drawn) / len(drawn)
+    assert room.short < room.longest / 2

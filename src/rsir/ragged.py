@@ -125,25 +125,28 @@ class Ragged:
         return self.offsets[1:] - 1
 
     @cached_property
-    def _padded_place(self) -> Tensor:
-        return self.row * self.max_length + self.position
+    def shapes(self) -> tuple[tuple[int, int], ...]:
+        """Rows and places of the blocks that the rows are padded in, one block after another.
 
-    @cached_property
-    def blocks(self) -> list[tuple[slice, Ragged]]:
-        """The rows cut in blocks to be padded one by one, each with the slice of its values.
+        Padding costs little where the rows of a block are of like length, so batches come sorted by length.
+        A GPU gets one block if nothing else is said (`in_blocks`): there a launch costs more than padding.
 
-        Padding costs little where rows of a block are of like length, so batches for a CPU come
-        sorted by length. A GPU gets one block: there a launch costs more than padding.
+        >>> Ragged.from_lists([[4, 5, 6], [7]]).shapes
+        ((2, 3),)
         """
         if not self.offsets.is_cpu:
-            return [(slice(None), self)]
-        offsets, blocks = self.offsets.tolist(), []
-        for start in range(0, len(self), _BLOCK_ROWS):
-            stop = min(start + _BLOCK_ROWS, len(self))
-            part = slice(offsets[start], offsets[stop])
-            rows = self.at(part, self.offsets[start : stop + 1] - offsets[start])
-            blocks.append((part, rows))
-        return blocks
+            return ((len(self), self.max_length),)
+        parts = self.lengths.split(_BLOCK_ROWS)
+        return tuple((len(part), int(part.max())) for part in parts) if len(self) else ((0, 0),)
+
+    @cached_property
+    def _places(self) -> Tensor:
+        """Where each value stands in the blocks, laid out one after another; int64 (N,)."""
+        starts, first = list[Tensor](), 0
+        for rows, places in self.shapes:
+            starts.append(first + places * torch.arange(rows, device=self.offsets.device))
+            first += rows * places
+        return torch.cat(starts)[self.row] + self.position
 
     def pad(self, x: Tensor, fill: float = 0) -> Tensor:
         """Spread flat `x` (N, ...) to (B, L, ...), `fill` after the end of each row."""
@@ -155,24 +158,45 @@ class Ragged:
         """Undo `pad`: take the real places of (B, L, ...) as (N, ...)."""
         return padded.reshape(-1, *padded.shape[2:]).index_select(0, self._padded_place)
 
+    @cached_property
+    def _padded_place(self) -> Tensor:
+        return self.row * self.max_length + self.position
+
+    def spread(self, x: Tensor) -> list[Tensor]:
+        """Flat `x` (N, ...) in blocks (rows, places, ...), zeros after the end of each row; see `shapes`."""
+        sizes = [rows * places for rows, places in self.shapes]
+        out = x.new_zeros((sum(sizes), *x.shape[1:])).index_copy(0, self._places, x)
+        parts = zip(out.split(sizes), self.shapes, strict=True)
+        return [part.unflatten(0, shape) for part, shape in parts]
+
+    def collect(self, blocks: Sequence[Tensor]) -> Tensor:
+        """Undo `spread`: the real places of all blocks as (N, ...).
+
+        >>> rows = Ragged.from_lists([[4, 5, 6], [7]])
+        >>> rows.collect(rows.spread(rows.values)).tolist()
+        [4, 5, 6, 7]
+        """
+        flat = [block.flatten(0, 1) for block in blocks]
+        return (flat[0] if len(flat) == 1 else torch.cat(flat)).index_select(0, self._places)
+
     def at(self, places: Tensor | slice, offsets: Tensor) -> Ragged:
         """The values at some flat places, with their times, cut into rows by `offsets`."""
         return Ragged(self.values[places], offsets, None if self.time is None else self.time[places])
 
-    def padded_to(self, length: int) -> Ragged:
-        """The same rows, padded to so many places, whatever the longest of them has; it is not asked for.
+    def in_blocks(self, *shapes: tuple[int, int]) -> Ragged:
+        """The same rows, to be padded in blocks of these shapes, whatever their lengths: none is asked for.
 
-        >>> Ragged.from_lists([[4]]).padded_to(2).pad(torch.tensor([4])).tolist()
+        >>> Ragged.from_lists([[4]]).in_blocks((1, 2)).spread(torch.tensor([4]))[0].tolist()
         [[4, 0]]
         """
         other = Ragged(self.values, self.offsets, self.time)
-        other.__dict__["max_length"] = length
+        other.__dict__.update(shapes=shapes, max_length=max(places for _, places in shapes))
         return other
 
     def with_time(self, time: Tensor) -> Ragged:
         """The same rows at other times, float64 (N,); what was found of the rows stays known."""
         other = Ragged(self.values, self.offsets, time)
-        known = {key: fact for key, fact in self.__dict__.items() if key not in ("time", "blocks")}
+        known = {key: fact for key, fact in self.__dict__.items() if key != "time"}
         other.__dict__.update(known)
         return other
 

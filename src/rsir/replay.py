@@ -74,8 +74,7 @@ class Replay:
     def _batch(self, given: tuple[Tensor, ...]) -> Batch:
         """The batch of these tensors; all that follows from them is found anew, in the recorded work."""
         values, offsets, place, target, weight, *time = given
-        histories = Ragged(values, offsets, *time).padded_to(self._room.longest)
-        return Batch(histories, place, target, weight)
+        return Batch(self._room.blocks(Ragged(values, offsets, *time)), place, target, weight)
 
 
 def _tensors(batch: Batch) -> tuple[Tensor, ...]:

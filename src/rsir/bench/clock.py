@@ -123,12 +123,14 @@ class Product:
 
 def circumstances(benchmark: str, device: torch.device | str) -> dict[str, object]:
     """What was run when and where: date, commit of the code, the machine and how busy it was."""
+    on_gpu = torch.device(device).type == "cuda"
     return {
         "benchmark": benchmark,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": environment(device),
         "load_average": round(os.getloadavg()[0], 2),
+        **({"peak_device_bytes": torch.cuda.max_memory_allocated(device)} if on_gpu else {}),
     }
 
 

@@ -45,44 +45,58 @@ class Room:
     Attributes:
         events: N, events of a filled batch, and the most of one that fits.
         rows: most rows of a batch that fits.
-        longest: L, what each row is padded to.
+        tall: so many rows, the first ones, may have more events than the others.
+        longest: what these are padded to.
+        short: what the others are padded to.
     """
 
     events: int
     rows: int
+    tall: int
     longest: int
+    short: int
 
     @classmethod
     def of(cls, lengths: Tensor, batch_size: int) -> Room:
         """Room for random batches of rows of these lengths, int64 (rows,): for nearly all of them.
 
-        Of `batch_size` rows the number of events is spread like a normal distribution; four standard
-        deviations above its mean are surpassed once in 30,000 batches.
+        The number of events of a batch, and of rows among them that are longer than some length, is spread
+        like a normal distribution, which passes four deviations above its mean once in 30,000 times. An
+        eighth of the rows may be tall; the others are then padded to far less than the longest.
 
         >>> Room.of(torch.full((1000,), 4), 256)
-        Room(events=1024, rows=256, longest=4)
+        Room(events=1024, rows=256, tall=32, longest=4, short=4)
         """
-        spread = lengths.double()
+        spread, tall = lengths.double(), max(1, batch_size // 8)
         deviation = float(spread.std(correction=0)) * batch_size**0.5
         events = math.ceil(float(spread.mean()) * batch_size + 4 * deviation)
-        events, longest = -(-events // 128) * 128, int(lengths.max())
-        return cls(events, batch_size, longest)
+        mean = ((4 + tall) ** 0.5 - 2) ** 2  # of a count whose mean and four deviations (√mean) are `tall`
+        falling = lengths.sort(descending=True).values
+        longest, short = int(falling[0]), int(falling[int(mean / batch_size * len(lengths))])
+        return cls(-(-events // 128) * 128, batch_size, tall, longest, short)
 
     def holds(self, batch: Batch) -> bool:
-        """Whether a batch fits; each of its places must predict."""
-        events = batch.histories.values.numel()
-        return len(batch.histories) <= self.rows and events <= self.events and batch.place.numel() == events
+        """Whether a batch, longest rows first, fits; each of its places must predict."""
+        lengths, events = batch.histories.host_offsets.diff().tolist(), batch.histories.values.numel()
+        low = max(lengths[: self.tall], default=0) <= self.longest
+        low = low and max(lengths[self.tall :], default=0) <= self.short
+        return low and len(lengths) <= self.rows and events <= self.events and batch.place.numel() == events
+
+    def blocks(self, filled: Ragged) -> Ragged:
+        """The rows of a filled batch, in the blocks they are padded in."""
+        others = self.rows - self.tall + -(-self.events // self.short)
+        return filled.in_blocks((self.tall, self.longest), (others, self.short))
 
     def fill(self, batch: Batch) -> Batch:
         """The batch with further rows of the first item behind it, which weigh nothing."""
         rows, missing = batch.histories, self.events - batch.target.numel()
-        most = self.rows - len(rows) + -(-self.events // self.longest)
+        most = self.rows - len(rows) + -(-self.events // self.short)
         further = torch.arange(1, most + 1, device=rows.offsets.device)
-        ends = (self.events - missing + self.longest * further).clamp(max=self.events)
+        ends = (self.events - missing + self.short * further).clamp(max=self.events)
         values, target, weight = (F.pad(x, (0, missing)) for x in (rows.values, batch.target, batch.weight))
         time = None if rows.time is None else F.pad(rows.time, (0, missing))
         share = None if batch.share is None else F.pad(batch.share, (0, missing))
-        filled = Ragged(values, torch.cat([rows.offsets, ends]), time).padded_to(self.longest)
+        filled = self.blocks(Ragged(values, torch.cat([rows.offsets, ends]), time))
         return Batch(filled, torch.arange(self.events, device=values.device), target, weight, share)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsir.models.elapsed import ElapsedBias, forget_times
-from rsir.models.layers import DistanceBias, Dropout, append, distances, linear, padded
+from rsir.models.layers import DistanceBias, Dropout, append, by_distance, linear, padded
 from rsir.models.stack import HeadsConfig, Layer, Stack
 from rsir.ragged import Ragged
 
@@ -92,7 +92,7 @@ class _Unit(Layer):
         """Rows (B, L, 3D) to (B, L, D)."""
         query, key, value = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         length = qkv.shape[1]
-        bias = self.bias.weight[distances(length, qkv.device).clamp(min=0)].permute(2, 0, 1)
+        bias = by_distance(self.bias.weight, length)
         if self.elapsed is not None and time_BL is not None:
             bias = bias + self.elapsed(time_BL)
         weight = F.silu(query @ key.transpose(2, 3) + bias).tril()

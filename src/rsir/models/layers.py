@@ -55,10 +55,8 @@ def padded(x: Tensor, histories: Ragged, act: Callable[..., Tensor], *along: Ten
         act: (B, L, ...) to (B, L, ...); causal, so that padding, which stands last, changes nothing.
         along: what else `act` takes of each event, padded likewise.
     """
-    parts = [
-        rows.flatten(act(*(rows.pad(each[part]) for each in (x, *along)))) for part, rows in histories.blocks
-    ]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    blocks = zip(*(histories.spread(each) for each in (x, *along)), strict=True)
+    return histories.collect([act(*block) for block in blocks])
 
 
 def distances(length: int, device: torch.device) -> Tensor:
@@ -71,6 +69,22 @@ def distances(length: int, device: torch.device) -> Tensor:
     return place[:, None] - place[None, :]
 
 
+def by_distance(weight: Tensor, length: int) -> Tensor:
+    """A number for each head of every pair of places, by their distance; (H, L, L), for later keys that of 0.
+
+    On a GPU by a product: there the gradient of a lookup adds up thousands of equal places one by one.
+
+    Args:
+        weight: float (longest, H), of each distance.
+        length: L.
+    """
+    distance = distances(length, weight.device).clamp(min=0)
+    if not weight.is_cuda:
+        return F.embedding(distance, weight).permute(2, 0, 1)
+    there = torch.arange(length, device=weight.device)[:, None] == distance.flatten()
+    return (weight[:length].T @ there.to(weight.dtype)).view(-1, length, length)
+
+
 class DistanceBias(nn.Module):
     """A learned number for each head and distance (Shaw et al., NAACL 2018, as in T5): relative positions."""
 
@@ -80,9 +94,8 @@ class DistanceBias(nn.Module):
 
     def forward(self, length: int) -> Tensor:
         """The bias of every pair; (H, L, L), −inf where the key is later than the query."""
-        distance = distances(length, self.weight.device)
-        bias = self.weight[distance.clamp(min=0)].permute(2, 0, 1)
-        return bias.masked_fill(distance < 0, float("-inf"))
+        bias = by_distance(self.weight, length)
+        return bias.masked_fill(distances(length, self.weight.device) < 0, float("-inf"))
 
     def newest(self, length: int) -> Tensor:
         """The bias of the newest of `length` events towards each of them, oldest first; (L, H)."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsir.models.base import Memory, SequenceModel
-from rsir.models.layers import Dropout
+from rsir.models.layers import Dropout, by_distance, distances, padded
 from rsir.ragged import Ragged
 from rsir.settings import Settings
 
@@ -161,8 +161,7 @@ class _CausalAttention(nn.Module):
 
     def forward(self, x: Tensor, histories: Ragged) -> Tensor:
         heads = self.qkv(x).view(x.shape[0], 3, self.num_heads, -1)
-        mixed = [self._attend(heads[part], rows) for part, rows in histories.blocks]
-        return self.out(mixed[0] if len(mixed) == 1 else torch.cat(mixed))
+        return self.out(padded(heads, histories, self._attend))
 
     def advance(self, x: Tensor, past: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Attention of the newest event of each row; `x` is (P, D), `past` keys and values (P, L, D)."""
@@ -176,9 +175,9 @@ class _CausalAttention(nn.Module):
         mixed = (scores.softmax(1)[..., None] * value).sum(1)
         return self.out(mixed.flatten(1)), tuple(now)
 
-    def _attend(self, heads: Tensor, rows: Ragged) -> Tensor:
-        """Attention within each row; `heads` is (N, 3, H, D/H), the result (N, D)."""
-        query, key, value = rows.pad(heads).permute(2, 0, 3, 1, 4)  # each (B, H, L, D/H)
+    def _attend(self, heads: Tensor) -> Tensor:
+        """Attention within each row; `heads` is (B, L, 3, H, D/H), the result (B, L, D)."""
+        query, key, value = heads.permute(2, 0, 3, 1, 4)  # each (B, H, L, D/H)
         mixed = F.scaled_dot_product_attention(
             query,
             key,
@@ -187,12 +186,10 @@ class _CausalAttention(nn.Module):
             dropout_p=self.dropout if self.training else 0.0,
             is_causal=self.distance_bias is None,
         )
-        return rows.flatten(mixed.transpose(1, 2).flatten(2))
+        return mixed.transpose(1, 2).flatten(2)
 
     def _bias(self, length: int, x: Tensor) -> Tensor:
         """Learned bias by distance, −inf for later events; (H, L, L)."""
         assert self.distance_bias is not None
-        place = torch.arange(length, device=x.device)
-        distance = place[:, None] - place[None, :]
-        bias = self.distance_bias(distance.clamp(min=0)).permute(2, 0, 1)
-        return bias.masked_fill(distance < 0, float("-inf"))
+        bias = by_distance(self.distance_bias.weight, length)
+        return bias.masked_fill(distances(length, x.device) < 0, float("-inf"))
