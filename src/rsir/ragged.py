@@ -203,12 +203,13 @@ class Ragged:
     def select(self, rows: Tensor) -> Ragged:
         """The given rows, in the given order; `rows` is int64 (R,)."""
         lengths = self.lengths[rows]
-        starts = self.offsets[rows]
-        picked = Ragged.from_lengths(self.values.new_empty(0), lengths)
-        total = int(picked.offsets[-1])
-        shift = torch.repeat_interleave(starts - picked.offsets[:-1], lengths, output_size=total)
-        places = torch.arange(total, device=self.values.device) + shift
-        return self.at(places, picked.offsets)
+        return self._pieces(self.offsets[rows], lengths, int(lengths.sum()))
+
+    def _pieces(self, start: Tensor, length: Tensor, total: int) -> Ragged:
+        """Rows of the values from flat places `start` on, `length` of each, int64 (R,), `total` in all."""
+        offsets = Ragged.from_lengths(self.values[:0], length).offsets
+        shift = torch.repeat_interleave(start - offsets[:-1], length, output_size=total)
+        return self.at(torch.arange(total, device=self.values.device) + shift, offsets)
 
     def between(self, rows: slice) -> Ragged:
         """Rows `start` to `stop` of a slice, without copying them.
@@ -224,7 +225,9 @@ class Ragged:
         """The last `max_length` values of each row."""
         if self.max_length <= max_length:
             return self
-        return self.slice_rows(self.lengths - self.lengths.clamp(max=max_length), self.lengths)
+        length, ends = self.lengths.clamp(max=max_length), self.host_offsets.diff().clamp(max=max_length)
+        kept = self._pieces(self.offsets[1:] - length, length, int(ends.sum()))
+        return kept._knowing(torch.cat([ends.new_zeros(1), ends.cumsum(0)]))
 
     def slice_rows(self, start: Tensor, stop: Tensor) -> Ragged:
         """Row b becomes its values `start[b]:stop[b]`; both int64 (B,), 0 ≤ start ≤ stop ≤ length."""

@@ -3,8 +3,8 @@
 An update of a small network is some two hundred kernels of a few microseconds each, and Python takes
 longer to ask for them than the GPU to run them. A CUDA graph asks for all of them at once; it wants every
 tensor to have one shape and one place, so batches are filled up to one (`Room`) and copied to where the
-recorded work reads them. Random numbers are drawn as they would be without: dropout follows PyTorch's
-generator.
+recorded work reads them (`Slot`). Random numbers are drawn as they would be without: dropout follows
+PyTorch's generator.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from rsir.data.batches import Batch, Room
-from rsir.ragged import Ragged
+from rsir.data.batches import Batch, Room, Slot
 
 _BEFORE = 3
 """Updates made before one is recorded: libraries set themselves up and kernels are compiled at the first."""
@@ -35,22 +34,22 @@ class Replay:
     def __init__(self, room: Room, update: Callable[[Batch], Tensor], device: torch.device | str) -> None:
         self._stream = torch.cuda.Stream(device)
         self._room, self._update, self._before = room, update, _BEFORE
+        self._slot: Slot | None = None
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._given, self._loss = tuple[Tensor, ...](), torch.empty(0)
+        self._loss = torch.empty(0)
 
     def __call__(self, batch: Batch) -> Tensor:
         """One update; its loss, a scalar that the next update overwrites."""
         if not self._room.holds(batch):
             return self._update(batch)
-        filled = self._room.fill(batch)
+        if self._slot is None:
+            self._slot = Slot(self._room, batch)
+        self._slot.put(batch)
         if self._before:
             self._before -= 1
-            return self._update(filled)
+            return self._update(self._slot.batch())
         if self._graph is None:
-            self._record(filled)
-        assert self._graph is not None
-        for kept, now in zip(self._given, _tensors(filled), strict=True):
-            kept.copy_(now)
+            self._graph = self._record(self._slot)
         self._graph.replay()
         return self._loss
 
@@ -63,22 +62,9 @@ class Replay:
             yield
         now.wait_stream(self._stream)
 
-    def _record(self, filled: Batch) -> None:
-        """Record an update from a batch that stays where it is; nothing is run."""
-        self._given = tuple(x.clone() for x in _tensors(filled))
+    def _record(self, slot: Slot) -> torch.cuda.CUDAGraph:
+        """Record an update from whatever is in the slot; nothing is run."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=self._stream):
-            self._loss = self._update(self._batch(self._given))
-        self._graph = graph
-
-    def _batch(self, given: tuple[Tensor, ...]) -> Batch:
-        """The batch of these tensors; all that follows from them is found anew, in the recorded work."""
-        values, offsets, place, target, weight, *time = given
-        return Batch(self._room.blocks(Ragged(values, offsets, *time)), place, target, weight)
-
-
-def _tensors(batch: Batch) -> tuple[Tensor, ...]:
-    """What a batch consists of."""
-    rows = batch.histories
-    time = () if rows.time is None else (rows.time,)
-    return rows.values, rows.offsets, batch.place, batch.target, batch.weight, *time
+            self._loss = self._update(slot.batch())
+        return graph

@@ -8,6 +8,7 @@ period's end goes on exactly as one that was never stopped.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -28,6 +29,9 @@ from rsir.rng import generator_seed
 from rsir.softmax import SoftTargets
 
 State = dict[str, Tensor]
+
+CHECKPOINT_SHARE = 0.05
+"""Of the time of a training run, what saving its progress may take."""
 
 
 class TrainingConfig(LossConfig):
@@ -152,7 +156,8 @@ def fit(
         period: updates between two looks; None: as `period_of(data, …)`.
         budget: make exactly this many updates, without early stopping (the control arm).
         device: where to train.
-        checkpoint: where progress is kept, to go on after a stop.
+        checkpoint: where progress is kept, to go on after a stop; at the end of a period, but not so often
+            that it takes more than `CHECKPOINT_SHARE` of the time.
         progress: called after each look.
 
     Returns:
@@ -177,7 +182,7 @@ def fit(
         while (ended := run.ended()) is None:
             look = run.step(validate, monitor)
             if checkpoint is not None:
-                checkpoint.save(*run.snapshot())
+                run.keep(checkpoint)
             if progress is not None:
                 progress(look)
         return run.finish(ended)
@@ -236,6 +241,7 @@ class _Training:
         self.replay = self._replay() if on_gpu else None
         self.best = _copy(model)
         self.now = _Progress()
+        self.kept_at, self.kept_in = -math.inf, 0.0
 
     def _replay(self) -> Replay | None:
         """What replays updates on a GPU; None where they cannot be."""
@@ -366,6 +372,15 @@ class _Training:
         metrics = validate(self.model)
         self.model.load_state_dict(raw)
         return metrics
+
+    def keep(self, checkpoint: Checkpoint) -> None:
+        """Save progress, if the last time is long enough ago: where periods are short, that takes longer."""
+        began = time.perf_counter()
+        if began - self.kept_at < self.kept_in / CHECKPOINT_SHARE:
+            return
+        checkpoint.save(*self.snapshot())
+        self.kept_at = time.perf_counter()
+        self.kept_in = self.kept_at - began
 
     def snapshot(self) -> tuple[dict[str, Any], State]:
         """All that a later process needs to go on from here."""

@@ -9,7 +9,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from rsir.data.sequences import Sequences
 from rsir.errors import DataError
@@ -82,22 +81,52 @@ class Room:
         low = low and max(lengths[self.tall :], default=0) <= self.short
         return low and len(lengths) <= self.rows and events <= self.events and batch.place.numel() == events
 
-    def blocks(self, filled: Ragged) -> Ragged:
-        """The rows of a filled batch, in the blocks they are padded in."""
+    @property
+    def blocks(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Rows and places of the two blocks that a filled batch is padded in; see `Ragged.shapes`."""
         others = self.rows - self.tall + -(-self.events // self.short)
-        return filled.in_blocks((self.tall, self.longest), (others, self.short))
+        return (self.tall, self.longest), (others, self.short)
 
-    def fill(self, batch: Batch) -> Batch:
-        """The batch with further rows of the first item behind it, which weigh nothing."""
-        rows, missing = batch.histories, self.events - batch.target.numel()
-        most = self.rows - len(rows) + -(-self.events // self.short)
-        further = torch.arange(1, most + 1, device=rows.offsets.device)
-        ends = (self.events - missing + self.short * further).clamp(max=self.events)
-        values, target, weight = (F.pad(x, (0, missing)) for x in (rows.values, batch.target, batch.weight))
-        time = None if rows.time is None else F.pad(rows.time, (0, missing))
-        share = None if batch.share is None else F.pad(batch.share, (0, missing))
-        filled = self.blocks(Ragged(values, torch.cat([rows.offsets, ends]), time))
-        return Batch(filled, torch.arange(self.events, device=values.device), target, weight, share)
+
+class Slot:
+    """A filled batch that stays where it is: what is put into it takes the place of what was there.
+
+    Behind the rows of a batch stand further ones, of whatever was there before; they weigh nothing.
+
+    Args:
+        room: its shape.
+        like: a batch that fits; it is not put into it yet.
+    """
+
+    def __init__(self, room: Room, like: Batch) -> None:
+        rows, all_rows = like.histories, sum(count for count, _ in room.blocks)
+        self._room = room
+        self._along = [x.new_zeros(room.events) for x in _along(like)]
+        self._offsets = rows.offsets.new_zeros(all_rows + 1)
+        self._place = torch.arange(room.events, device=rows.offsets.device)
+        self._further = room.short * torch.arange(1, all_rows + 1, device=rows.offsets.device)
+
+    def put(self, batch: Batch) -> None:
+        """Put a batch that fits in."""
+        rows, events = len(batch.histories), batch.target.numel()
+        for kept, now in zip(self._along, _along(batch), strict=True):
+            kept[:events].copy_(now)
+        self._along[0][events:].zero_()
+        self._offsets[: rows + 1].copy_(batch.histories.offsets)
+        ends = self._further[: len(self._further) - rows] + events
+        torch.clamp(ends, max=self._room.events, out=self._offsets[rows + 1 :])
+
+    def batch(self) -> Batch:
+        """The filled batch; of what follows from it nothing is known yet."""
+        weight, target, values, *time = self._along
+        rows = Ragged(values, self._offsets, *time).in_blocks(*self._room.blocks)
+        return Batch(rows, self._place, target, weight)
+
+
+def _along(batch: Batch) -> tuple[Tensor, ...]:
+    """What a batch that predicts everywhere has along its events: weight, target, item and perhaps time."""
+    rows = batch.histories
+    return batch.weight, batch.target, rows.values, *(() if rows.time is None else (rows.time,))
 
 
 @dataclass(frozen=True)
@@ -182,19 +211,21 @@ class TrainingRows:
         """
         order = self._order(seed, epoch, batch_size)
         all_histories = self.histories.select(order).to(device)
-        all_targets = Ragged(self.target, self.histories.offsets).select(order).to(device)
-        weights = self.weight[order].to(device)
-        shares = None if self.share is None else self.share[order].to(device)
+        all_targets = Ragged(self.target, self.histories.offsets).select(order).values.to(device)
+        given = [x[order].to(device) for x in (self.weight, self.share) if x is not None]
+        if self.targets == "every":
+            given = [x[all_histories.row] for x in given]
         for start in range(0, len(self), batch_size):
             stop = min(start + batch_size, len(self))
-            histories, target = all_histories.span(start, stop), all_targets.span(start, stop).values
-            if self.targets == "last":
-                place = histories.last
+            histories = all_histories.span(start, stop)
+            events = slice(*all_histories.host_offsets[[start, stop]].tolist())
+            target = all_targets[events]
+            if self.targets == "every":
+                place, part = torch.arange(len(target), device=device), events
             else:
-                place = torch.arange(len(target), device=device)
-            row = histories.row[place]
-            share = None if shares is None else shares[start:stop][row]
-            yield Batch(histories, place, target[place], weights[start:stop][row], share)
+                place, part = histories.last, slice(start, stop)
+                target = target[place]
+            yield Batch(histories, place, target, *(x[part] for x in given))
 
 
 def _every_prefix(inputs: Ragged, target: Tensor) -> tuple[Ragged, Tensor]:

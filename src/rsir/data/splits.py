@@ -38,6 +38,20 @@ class Cases:
         """The same cases on another device."""
         return Cases(self.histories.to(device), self.target.to(device), self.user.to(device))
 
+    def shortest_first(self, device: torch.device | str) -> tuple[Cases, Tensor]:
+        """On a device by length of history, so that batches pad less; and which case each was, int64 (N,).
+
+        A GPU keeps them: validation is looked at again and again.
+        """
+        kept: dict[str, tuple[Cases, Tensor]] = self.__dict__.setdefault("_kept", {})
+        if (key := str(device)) in kept:
+            return kept[key]
+        order = torch.argsort(self.histories.lengths, stable=True)
+        found = Cases(self.histories.select(order), self.target[order], self.user[order]).to(device), order
+        if torch.device(device).type != "cpu":
+            kept[key] = found
+        return found
+
     def span(self, start: int, stop: int) -> Cases:
         """The cases start … stop − 1, which are not copied."""
         return Cases(self.histories.span(start, stop), self.target[start:stop], self.user[start:stop])

@@ -2,7 +2,8 @@
 
 The paper trains on sessions in parallel with pairwise losses; here it gets the objective of
 every backbone, the softmax over the catalogue at each event, under which it was later found
-strong. Rows go through the unit packed by time, without padding.
+strong. Rows go through the unit packed by time, without padding; on a GPU they are padded in blocks, so that
+an update can be recorded (`rsir.replay`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from rsir.models.layers import Dropout, linear
+from rsir.models.layers import Dropout, linear, padded
 from rsir.models.stack import Layer, Stack, StackConfig
 from rsir.models.time_major import TimeMajor
 from rsir.ragged import Ragged
@@ -30,6 +31,8 @@ class GRU4RecConfig(StackConfig):
 
 class GRU4Rec(Stack):
     """Recurrent layers with residuals."""
+
+    replayable = True
 
     def __init__(self, num_items: int, config: GRU4RecConfig | None = None) -> None:
         config = config or GRU4RecConfig()
@@ -49,10 +52,17 @@ class _Recurrent(Layer):
 
     def forward(self, x: Tensor, histories: Ragged) -> Tensor:
         """Events (N, D) to (N, D)."""
+        if x.is_cuda:
+            return self._add(x, padded(self.norm(x), histories, self._over_rows))
         by_time = TimeMajor.of(histories)
         packed = PackedSequence(self.norm(x)[by_time.order], torch.tensor(by_time.sizes))
         state, _ = self.unit(packed)
         return self._add(x, state.data[by_time.back])
+
+    def _over_rows(self, x: Tensor) -> Tensor:
+        """The states of padded rows; (B, L, D) to (B, L, H)."""
+        states, _ = self.unit(x.transpose(0, 1))
+        return states.transpose(0, 1)
 
     def advance(self, x: Tensor, past: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The newest event of each row; keeps the state, (P, H)."""

@@ -92,7 +92,7 @@ class _Unit(Layer):
         """Rows (B, L, 3D) to (B, L, D)."""
         query, key, value = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         length = qkv.shape[1]
-        bias = by_distance(self.bias.weight, length)
+        bias = by_distance(self.bias.weight, length, 0.0)
         if self.elapsed is not None and time_BL is not None:
             bias = bias + self.elapsed(time_BL)
         weight = F.silu(query @ key.transpose(2, 3) + bias).tril()

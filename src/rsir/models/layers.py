@@ -69,20 +69,30 @@ def distances(length: int, device: torch.device) -> Tensor:
     return place[:, None] - place[None, :]
 
 
-def by_distance(weight: Tensor, length: int) -> Tensor:
-    """A number for each head of every pair of places, by their distance; (H, L, L), for later keys that of 0.
+def by_distance(weight: Tensor, length: int, later: float) -> Tensor:
+    """A number for each head of every pair of places, by how far back the key lies; (H, L, L).
 
-    On a GPU by a product: there the gradient of a lookup adds up thousands of equal places one by one.
+    On a GPU the gradient of a lookup adds up thousands of equal places one by one; there the numbers are laid
+    out from the farthest to those of later keys, and each query sees its window of them.
 
     Args:
         weight: float (longest, H), of each distance.
         length: L.
+        later: the number of a key later than the query.
+
+    >>> by_distance(torch.tensor([[1.0], [2.0]]), 2, 0.0).tolist()
+    [[[1.0, 0.0], [2.0, 1.0]]]
     """
-    distance = distances(length, weight.device).clamp(min=0)
-    if not weight.is_cuda:
-        return F.embedding(distance, weight).permute(2, 0, 1)
-    there = torch.arange(length, device=weight.device)[:, None] == distance.flatten()
-    return (weight[:length].T @ there.to(weight.dtype)).view(-1, length, length)
+    if weight.is_cuda:
+        return _windows(weight, length, later)
+    distance = distances(length, weight.device)
+    return F.embedding(distance.clamp(min=0), weight).permute(2, 0, 1).masked_fill(distance < 0, later)
+
+
+def _windows(weight: Tensor, length: int, later: float) -> Tensor:
+    """`by_distance` for a GPU."""
+    along = torch.cat([weight[:length].flip(0), weight.new_full((length - 1, weight.shape[1]), later)])
+    return along.T.unfold(1, length, 1).flip(1)
 
 
 class DistanceBias(nn.Module):
@@ -94,8 +104,7 @@ class DistanceBias(nn.Module):
 
     def forward(self, length: int) -> Tensor:
         """The bias of every pair; (H, L, L), −inf where the key is later than the query."""
-        bias = by_distance(self.weight, length)
-        return bias.masked_fill(distances(length, self.weight.device) < 0, float("-inf"))
+        return by_distance(self.weight, length, float("-inf"))
 
     def newest(self, length: int) -> Tensor:
         """The bias of the newest of `length` events towards each of them, oldest first; (L, H)."""

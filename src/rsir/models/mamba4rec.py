@@ -3,7 +3,8 @@
     h_t = exp(Δ_t A) h_{t−1} + Δ_t B_t u_t,   y_t = C_t · h_t + D u_t
 
 with Δ, B and C read from the event itself. The recurrence runs from event to event over all rows at
-once, longest rows first (`time_major.py`): no padding, and no products of decays that could overflow.
+once, longest rows first (`time_major.py`): no padding, and no products of decays that could overflow. On a
+GPU rows are padded in blocks, so that an update can be recorded (`rsir.replay`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rsir.models.layers import linear
+from rsir.models.layers import linear, padded
 from rsir.models.stack import Layer, Residual, Stack, StackConfig
 from rsir.models.time_major import TimeMajor
 from rsir.ragged import Ragged
@@ -35,6 +36,8 @@ class Mamba4RecConfig(StackConfig):
 
 class Mamba4Rec(Stack):
     """Selective state spaces."""
+
+    replayable = True
 
     def __init__(self, num_items: int, config: Mamba4RecConfig | None = None) -> None:
         config = config or Mamba4RecConfig()
@@ -67,8 +70,11 @@ class _Selective(Layer):
         u, z = self.widen(x).chunk(2, dim=1)
         u = F.silu(self._convolve(u, histories.position))
         decay, drive, readout = self._select(u)
-        by_time = TimeMajor.of(histories)
-        states = scan(decay[by_time.order], drive[by_time.order], by_time.sizes)[by_time.back]
+        if x.is_cuda:
+            states = padded(decay, histories, scan_rows, drive)
+        else:
+            by_time = TimeMajor.of(histories)
+            states = scan(decay[by_time.order], drive[by_time.order], by_time.sizes)[by_time.back]
         return self._finish(u, z, states, readout)
 
     def advance(self, x: Tensor, past: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -113,3 +119,15 @@ def scan(decay: Tensor, drive: Tensor, sizes: list[int]) -> Tensor:
     for size, decay_t, drive_t in steps:
         states.append(drive_t if not states else torch.addcmul(drive_t, decay_t, states[-1][:size]))
     return torch.cat(states)
+
+
+def scan_rows(decay: Tensor, drive: Tensor) -> Tensor:
+    """The same over padded rows; all float (B, L, …).
+
+    >>> scan_rows(torch.full((1, 3), 0.5), torch.ones(1, 3)).tolist()
+    [[1.0, 1.5, 1.75]]
+    """
+    states = list[Tensor]()
+    for decay_t, drive_t in zip(decay.unbind(1), drive.unbind(1), strict=True):
+        states.append(drive_t if not states else torch.addcmul(drive_t, decay_t, states[-1]))
+    return torch.stack(states, 1)

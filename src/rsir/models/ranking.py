@@ -117,8 +117,7 @@ def ranks_and_lists(
         batch_size = max(256, at_once(place, cpu=0, cuda=_GPU_SCORES) // model.num_items)
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}; score at least 1 case at a time")
-    order = torch.argsort(cases.histories.lengths, stable=True)  # pads less
-    ordered = Cases(cases.histories.select(order), cases.target[order], cases.user[order]).to(str(place))
+    ordered, order = cases.shortest_first(str(place))
     found, listed, check = list[Tensor](), list[Tensor](), _Check(model)
     with _evaluating(model):
         score = _scorer(model, check)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rsir.models.base import Memory, SequenceModel
-from rsir.models.layers import Dropout, by_distance, distances, padded
+from rsir.models.layers import Dropout, by_distance, padded
 from rsir.ragged import Ragged
 from rsir.settings import Settings
 
@@ -182,14 +182,14 @@ class _CausalAttention(nn.Module):
             query,
             key,
             value,
-            attn_mask=self._bias(query.shape[2], heads) if self.distance_bias is not None else None,
+            attn_mask=self._bias(query.shape[2]),
             dropout_p=self.dropout if self.training else 0.0,
             is_causal=self.distance_bias is None,
         )
         return mixed.transpose(1, 2).flatten(2)
 
-    def _bias(self, length: int, x: Tensor) -> Tensor:
+    def _bias(self, length: int) -> Tensor | None:
         """Learned bias by distance, −inf for later events; (H, L, L)."""
-        assert self.distance_bias is not None
-        bias = by_distance(self.distance_bias.weight, length)
-        return bias.masked_fill(distances(length, x.device) < 0, float("-inf"))
+        if self.distance_bias is None:
+            return None
+        return by_distance(self.distance_bias.weight, length, float("-inf"))
