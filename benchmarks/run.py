@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from rsir.bench.clock import commit
+from rsir.bench.clock import circumstances, commit
 from rsir.devices import environment
 from rsir.files import write_json
 
@@ -40,13 +40,14 @@ def plans(asked: argparse.Namespace) -> dict[str, list[str]]:
     libraries = ["--rivals", str(HERE / "rivals"), "--share", str(asked.share)] if asked.rivals else []
     threads, place = ["--threads", str(asked.threads)] if asked.threads else [], ["--device", asked.device]
     how, sources = [*threads, *place], 10**6 if gpu else 10**5
+    sequences = ["--sources", "100000"] if gpu else []
     found = {
         "generation": ["generation", *data, "--passes", "10", *how],
         "training": ["training", *data, *libraries, *how],
         "evaluation": ["evaluation", *data, *how],
         "ingest": ["ingest"],
         "generation_large": ["generation", *LARGE, "--sources", str(sources), *how],
-        "training_large": ["training", *LARGE, *how],
+        "training_large": ["training", *LARGE, *sequences, *how],
     }
     found = {name: ["bench", *words] for name, words in found.items()}
     if gpu and beauty.exists():
@@ -67,8 +68,8 @@ def file_name(device: str) -> str:
     return f"{kind}-{facts['cores']}-{datetime.now(UTC):%Y-%m-%d}-{(commit() or 'none').rstrip('+')}.json"
 
 
-def measure(words: list[str]) -> dict[str, Any]:
-    """What a command prints, with the seconds it took in all."""
+def measure(words: list[str], device: str) -> dict[str, Any]:
+    """What a command prints, with the seconds it took in all; where, when and what on is added to a run's."""
     with tempfile.TemporaryDirectory() as folder:
         out = ["--out", str(Path(folder) / "run")] if words[0] == "run" else []
         started = time.perf_counter()
@@ -76,7 +77,14 @@ def measure(words: list[str]) -> dict[str, Any]:
         done = subprocess.run([rsir, *words, *out, "--json"], stdout=subprocess.PIPE, text=True)
         if done.returncode:
             sys.exit(done.returncode)
-    return {**json.loads(done.stdout), "seconds_in_all": time.perf_counter() - started}
+    found = {**json.loads(done.stdout), "seconds_in_all": time.perf_counter() - started}
+    if words[0] == "run":
+        facts = {
+            "name": Path(words[1]).stem,
+            **{key: found["data"][key] for key in ("users", "items", "events")},
+        }
+        found = {**circumstances("run", device), **found, "data": facts}
+    return found
 
 
 def main() -> None:
@@ -96,7 +104,7 @@ def main() -> None:
         if name in found or (asked.only and name not in asked.only):
             continue
         print(f"{name}: rsir {' '.join(words)}", file=sys.stderr, flush=True)
-        found[name] = measure(words)
+        found[name] = measure(words, asked.device)
         write_json(out, found)
     print(out)
 

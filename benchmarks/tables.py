@@ -2,7 +2,7 @@
 
 python benchmarks/tables.py [RESULTS.json ...] [--write]
 
-Of several files the last that measured a stage counts for it.
+Of several files the last that measured a stage on a kind of device counts for it.
 """
 
 from __future__ import annotations
@@ -51,8 +51,15 @@ def generation(found: dict[str, Any]) -> list[Row]:
         ("a plain fp32 product of all distinct prefixes, of our time (CPU)", of_matrix(found)),
         ("the same, of the time spent in scoring", share(found["matrix_rate_fraction_of_scoring"])),
         (f"time for m {more_m(found)}, wall (CPU)", four(more)),
-        ("peak memory", gib(found["peak_rss_bytes"])),
+        *memory(found),
     ]
+
+
+def memory(found: dict[str, Any]) -> list[Row]:
+    rows = [("peak memory", gib(found["peak_rss_bytes"]))]
+    if "peak_device_bytes" in found:
+        rows.append(("peak memory of the GPU, rivals included", gib(found["peak_device_bytes"])))
+    return rows
 
 
 def of_matrix(found: dict[str, Any]) -> str:
@@ -87,7 +94,7 @@ def training(found: dict[str, Any]) -> list[Row]:
         ("predictions a second", shown(found["predictions_per_second"])),
         ("arithmetic of a pass", shown(found["tflop_per_pass"], " TFLOP")),
         ("arithmetic at the fp32 matrix rate, of our time", share(found["matrix_rate_fraction_float32"])),
-        ("peak memory", gib(found["peak_rss_bytes"])),
+        *memory(found),
     ]
     for name, rival in found["rivals"].items():
         label = rival.get("library", f"{name} PyTorch")
@@ -117,7 +124,7 @@ def evaluation(found: dict[str, Any]) -> list[Row]:
         ("share of a training pass", share(found["share_of_epoch"])),
         ("one plain fp32 product of all cases, of our time", share(found["matrix_rate_fraction"])),
         ("faster than sorting", times(found["speedup_vs_sorting"])),
-        ("peak memory", gib(found["peak_rss_bytes"])),
+        *memory(found),
     ]
 
 
@@ -132,6 +139,24 @@ def ingest(found: dict[str, Any]) -> list[Row]:
     return rows
 
 
+def run(found: dict[str, Any]) -> list[Row]:
+    trained = [*found["rounds"], *found["bases"], *found["control"]]
+    chosen, base = found["rounds"][found["chosen_round"]], found["rounds"][0]
+    return [
+        ("seconds of the command from start to report", shown(found["seconds_in_all"])),
+        (
+            "the base: seconds, updates, looks at validation included",
+            f"{shown(base['seconds'])}, {base['updates']:,}",
+        ),
+        ("seconds of training, all models", shown(sum(one["seconds"] for one in trained))),
+        ("models trained; updates of all", f"{len(trained)}; {sum(one['updates'] for one in trained):,}"),
+        (
+            "test NDCG@10 of the base and of the chosen round",
+            f"{base['test']['ndcg@10']:.4f}, {chosen['test']['ndcg@10']:.4f}",
+        ),
+    ]
+
+
 TABLES = {
     "generation": ("Generation", generation),
     "training": ("Training", training),
@@ -139,6 +164,7 @@ TABLES = {
     "ingest": ("Reading a log", ingest),
     "generation_large": ("Generation, 1 million items", generation),
     "training_large": ("Training, 1 million items", training),
+    "run": ("From a log to a report", run),
 }
 
 
@@ -173,18 +199,22 @@ def main() -> None:
     paths = asked.results or ([newest] if newest else [])
     if not paths:
         parser.error("there are no results: call make bench")
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, dict[str, Any]]] = {"tables": {}, "tables of a GPU": {}}
     for path in paths:
-        found |= json.loads(path.read_text())
-    made = tables(found)
-    if not asked.write:
-        print(made)
-        return
+        for name, result in json.loads(path.read_text()).items():
+            on_cpu = result["machine"]["device"] == "cpu"
+            found["tables" if on_cpu else "tables of a GPU"][name] = result
     text = DOCUMENT.read_text()
-    marked = f"<!-- tables -->\n\n{made}\n\n<!-- end of tables -->"
-    DOCUMENT.write_text(
-        re.sub(r"<!-- tables -->.*<!-- end of tables -->", lambda _: marked, text, flags=re.DOTALL)
-    )
+    for place, results in found.items():
+        if not results:
+            continue
+        made = f"<!-- {place} -->\n\n{tables(results)}\n\n<!-- end of {place} -->"
+        pattern = rf"<!-- {place} -->.*<!-- end of {place} -->"
+        text = re.sub(pattern, lambda _, made=made: made, text, flags=re.DOTALL)
+        if not asked.write:
+            print(made)
+    if asked.write:
+        DOCUMENT.write_text(text)
 
 
 if __name__ == "__main__":

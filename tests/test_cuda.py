@@ -14,6 +14,7 @@ from test_train import FAST, ring
 from torch import Tensor
 
 from rsir.cli import main
+from rsir.data.batches import Slot
 from rsir.data.sequences import Sequences
 from rsir.evaluate import evaluate
 from rsir.generate import GenerationConfig, generate
@@ -92,7 +93,12 @@ def test_a_replayed_update_is_the_update(name: str, monkeypatch: pytest.MonkeyPa
     )
     recorded: list[object] = []
     record = Replay._record
-    monkeypatch.setattr(Replay, "_record", lambda self, batch: (recorded.append(self), record(self, batch)))
+
+    def told(self: Replay, slot: Slot) -> torch.cuda.CUDAGraph:
+        recorded.append(self)
+        return record(self, slot)
+
+    monkeypatch.setattr(Replay, "_record", told)
     replayed, one = fitted(name, "cuda", config)
     assert len(recorded) == 1
     monkeypatch.setattr("rsir.replay._BEFORE", 10**9)

@@ -335,7 +335,10 @@ class _Walk:
         free = Candidates.free(items_PK, scores_PK, seen_PK, top_k).select(front.prefix)
         from_own = run.exploration.own_pool(self._draw("pool", front))
         candidates = own.select(pairs.of_rollout).where(from_own, free)
-        item = run.exploration.choose(candidates, self._draw("choice", front))
+        if top_k == 1:
+            item = candidates.items_RK[:, 0]
+        else:
+            item = run.exploration.choose(candidates, self._draw("choice", front))
         return self._judge(front, rank[pairs.of_rollout], item, from_own)
 
     def _judge(self, front: Front, rank: Tensor, item: Tensor, own: Tensor) -> tuple[Chosen, Tensor]:

@@ -18,6 +18,8 @@ from rsir.ragged import Ragged
 
 _ITEMS = 1 << 15
 """Own items looked up at a time."""
+_COMPARED = 1 << 26
+"""Items compared at a time where no loop is compiled: on a GPU many, since each launch costs."""
 
 
 @dataclass(frozen=True)
@@ -187,8 +189,9 @@ def contains(prefixes_PL: Tensor, prefix: Tensor, item: Tensor) -> Tensor:
     [True, False]
     """
     found = torch.zeros_like(item, dtype=torch.bool)
-    for column in prefixes_PL.T:
-        found |= column[prefix] == item
+    at_once = max(1, _COMPARED // max(1, item.numel()))
+    for columns in prefixes_PL.split(at_once, dim=1):
+        found |= (columns[prefix] == item[..., None]).any(-1)
     return found
 
 

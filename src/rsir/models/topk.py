@@ -241,7 +241,8 @@ def _scores_of_tile(states: Tensor, tile: Tensor) -> Iterator[tuple[int, Tensor]
     """
     length = -(-len(tile) // _BLOCK**3) * _BLOCK**3
     rows = rows_in_cache(states, length)
-    buffer = states.new_full((min(rows, len(states)), length), float("-inf"))
+    buffer = states.new_empty((min(rows, len(states)), length))
+    buffer[:, len(tile) :] = float("-inf")
     tile_DT = tile.T.contiguous() if len(states) > rows else tile.T
     for first in range(0, len(states), rows):
         part = states[first : first + rows]
