@@ -22,12 +22,21 @@ def problem(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return hidden, vectors, target, torch.rand(N, generator=generator)
 
 
+TILES = [(1 << 20, 24), (5 * 4 * V, 5), (4 * V, 1), (1, 24), (20 * 8 * 4 * N, 24)]
+"""Bytes of a tile and the fewest positions in one: all at once, 5, 1 at a time; 16, 20 items at a time."""
+
+
+def set_tile(monkeypatch: pytest.MonkeyPatch, size: int, fewest: int) -> None:
+    monkeypatch.setitem(softmax._TILE_BYTES, "cpu", size)
+    monkeypatch.setattr(softmax, "_FEWEST", fewest)
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-@pytest.mark.parametrize("tile_bytes", [1, 16 * 4 * V, 1 << 20])
+@pytest.mark.parametrize("tile", TILES, ids=str)
 def test_tiled_softmax_equals_cross_entropy_with_gradients(
-    smoothing: float, tile_bytes: int, monkeypatch: pytest.MonkeyPatch
+    smoothing: float, tile: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(softmax._TILE_BYTES, "cpu", tile_bytes)
+    set_tile(monkeypatch, *tile)
     hidden, vectors, target, weight = problem()
     each = F.cross_entropy(hidden @ vectors.T, target, reduction="none", label_smoothing=smoothing)
     expected = (each * weight).sum() / 7.0
@@ -39,11 +48,11 @@ def test_tiled_softmax_equals_cross_entropy_with_gradients(
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-@pytest.mark.parametrize("tile_bytes", [1, 1 << 20])
+@pytest.mark.parametrize("tile", TILES, ids=str)
 def test_soft_targets_are_a_mixture_with_the_teachers_softmax(
-    smoothing: float, tile_bytes: int, monkeypatch: pytest.MonkeyPatch
+    smoothing: float, tile: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(softmax._TILE_BYTES, "cpu", tile_bytes)
+    set_tile(monkeypatch, *tile)
     hidden, vectors, target, weight = problem()
     states, items, share = torch.randn(N, 5), torch.randn(V, 5), torch.linspace(0, 1, N)
     hard = (1 - smoothing) * F.one_hot(target, V) + smoothing / V

@@ -1,14 +1,15 @@
 """The softmax over the whole catalogue, which never holds positions × items.
 
-PyTorch's operations visit tiles of positions and take the gradient in the same visit; on CUDA fused kernels
-(`rsir.fused_softmax`) take their place. Shapes: see `rsir.losses`.
+PyTorch's operations visit tiles of positions and take the gradient in the same visit; over a large catalogue
+tiles of items, twice. On CUDA fused kernels (`rsir.fused_softmax`) take their place. Shapes: see
+`rsir.losses`.
 """
 
 from __future__ import annotations
 
+import functools
 import warnings
 from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor
 
 _TILE_BYTES = {"cpu": 8 << 20, "cuda": 512 << 20}
+_FEWEST = 24
+"""Positions of a tile over the whole catalogue; where fewer would fit, tiles are of items, an eighth as large."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,10 @@ def softmax_loss(
     """Cross-entropy over the whole catalogue, never holding N × V numbers.
 
     The scores are made tile by tile of positions and their gradient is taken in the same visit, so
-    that nothing is kept for or recomputed in the backward pass. On CUDA, where Triton can be had, fused
-    kernels (`rsir.fused_softmax`) write no score at all and make them anew for the gradients; what a
-    teacher believes goes through the tiles.
+    that nothing is kept for or recomputed in the backward pass. Where only a few positions of a large
+    catalogue would fit in a tile, it is one of items, and visited twice: for the denominator and for the
+    gradients. On CUDA, where Triton can be had, fused kernels (`rsir.fused_softmax`) write no score at all
+    and make them anew for the gradients; what a teacher believes goes through the tiles.
 
     Args:
         hidden_ND: float (N, D).
@@ -91,7 +95,7 @@ def _tiled(
     return total
 
 
-@cache
+@functools.cache
 def _fused(device: torch.device, dim: int, bfloat16: bool) -> ModuleType | None:
     """The fused kernels, where Triton and a GPU since Ampere run them and they agree with the tiles.
 
@@ -174,14 +178,20 @@ class _Goal:
         scores = states[part] @ items_FV
         return torch.softmax(scores, 1, out=scores)
 
+    def beliefs(self, size: int) -> _Likely | None:
+        """The teacher's probabilities, so many items at a time."""
+        if self.teacher is None:
+            return None
+        states, items_FV = self.teacher
+        return _Likely(states, items_FV.T, size)
+
 
 class _TiledSoftmax(torch.autograd.Function):
     """Weighted sum of cross-entropies; gradients are made in the forward pass.
 
     The gradient by a position's scores is weight · (p − hard · next item − even / V − soft · belief), p its
     softmax. Of this only p − soft · belief is ever a matrix; the rest, known in closed form, and the weights
-    are applied to states and gradients of width D. A tile of scores is passed over by three products and
-    one softmax, and by nothing else where there is no teacher.
+    are applied to states and gradients of width D.
     """
 
     @staticmethod
@@ -189,25 +199,12 @@ class _TiledSoftmax(torch.autograd.Function):
         ctx: torch.autograd.function.FunctionCtx, hidden: Tensor, vectors: Tensor, goal: _Goal
     ) -> Tensor:
         states, items = hidden.detach().to(goal.dtype), vectors.detach().to(goal.dtype)
-        weighted, items_DV = states * goal.weight_N[:, None].to(goal.dtype), items.T.contiguous()
-        grad_hidden = torch.empty_like(hidden, dtype=torch.float32)
-        grad_vectors = torch.zeros_like(vectors, dtype=torch.float32)
-        log_mass = torch.empty_like(goal.weight_N)
-        believed = torch.zeros_like(goal.weight_N)
-        tile = max(16, _TILE_BYTES[hidden.device.type] // (4 * len(items)))
-        buffer = states.new_empty(min(tile, len(states)), len(items))
-        for start in range(0, len(states), tile):
-            part = slice(start, start + tile)
-            scores = torch.mm(states[part], items_DV, out=buffer[: len(states[part])])
-            at_target, belief = scores.gather(1, goal.target[part, None]).float(), goal.belief(part)
-            if belief is not None:
-                believed[part] = torch.einsum("nv,nv->n", belief, scores).float()
-            likely = torch.softmax(scores, 1, out=scores)
-            log_mass[part] = _log_mass(at_target, likely.gather(1, goal.target[part, None]))
-            if belief is not None:
-                likely.addcmul_(belief, goal.soft_N[part, None].to(goal.dtype), value=-1)
-            grad_hidden[part] = likely @ items
-            _add_product(grad_vectors, likely.T, weighted[part])
+        numbers = _TILE_BYTES[hidden.device.type] // 4
+        if numbers // len(items) >= min(_FEWEST, len(states)):
+            visited = _by_positions(states, items, goal, max(1, numbers // len(items)))
+        else:
+            visited = _by_items(states, items, goal, max(16, numbers // (8 * max(1, len(states)))))
+        log_mass, believed, grad_hidden, grad_vectors = visited
         exact = hidden.detach().float(), vectors.detach().float()
         known = _settle(*exact, goal, grad_hidden, grad_vectors)
         ctx.save_for_backward(grad_hidden.to(hidden.dtype), grad_vectors.to(vectors.dtype))
@@ -217,6 +214,74 @@ class _TiledSoftmax(torch.autograd.Function):
     def backward(ctx, grad_total: Tensor):  # type: ignore[no-untyped-def]
         grad_hidden, grad_vectors = ctx.saved_tensors
         return grad_hidden * grad_total, grad_vectors * grad_total, None
+
+
+_Visited = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Log of the softmax's denominator (N,), the mean score under the teacher's belief (N,), and products of
+p − soft · belief with item vectors (N, D) and with weighted states (V, D); all float32."""
+
+
+def _by_positions(states: Tensor, items: Tensor, goal: _Goal, tile: int) -> _Visited:
+    """`tile` positions at a time: three products, one softmax, and nothing else where there is no teacher."""
+    weighted, items_DV = states * goal.weight_N[:, None].to(goal.dtype), items.T.contiguous()
+    grad_hidden = torch.empty_like(states, dtype=torch.float32)
+    grad_vectors = torch.zeros_like(items, dtype=torch.float32)
+    log_mass = torch.empty_like(goal.weight_N)
+    believed = torch.zeros_like(goal.weight_N)
+    buffer = states.new_empty(min(tile, len(states)), len(items))
+    for start in range(0, len(states), tile):
+        part = slice(start, start + tile)
+        scores = torch.mm(states[part], items_DV, out=buffer[: len(states[part])])
+        at_target, belief = scores.gather(1, goal.target[part, None]).float(), goal.belief(part)
+        if belief is not None:
+            believed[part] = torch.einsum("nv,nv->n", belief, scores).float()
+        likely = torch.softmax(scores, 1, out=scores)
+        log_mass[part] = _log_mass(at_target, likely.gather(1, goal.target[part, None]))
+        if belief is not None:
+            likely.addcmul_(belief, goal.soft_N[part, None].to(goal.dtype), value=-1)
+        grad_hidden[part] = likely @ items
+        _add_product(grad_vectors, likely.T, weighted[part])
+    return log_mass, believed, grad_hidden, grad_vectors
+
+
+def _by_items(states: Tensor, items: Tensor, goal: _Goal, tile: int) -> _Visited:
+    """`tile` items at a time, twice: once for the denominators, once for the gradients.
+
+    A product more than `_by_positions`, but nothing of the size of the catalogue is added to again and again.
+    """
+    weighted = states * goal.weight_N[:, None].to(goal.dtype)
+    likely_of, beliefs = _Likely(states, items, tile), goal.beliefs(tile)
+    grad_hidden = torch.zeros_like(states, dtype=torch.float32)
+    grad_vectors = torch.empty_like(items, dtype=torch.float32)
+    believed = torch.zeros_like(goal.weight_N)
+    for start in range(0, len(items), tile):
+        part = slice(start, start + tile)
+        scores, likely = likely_of(part)
+        if beliefs is not None:
+            _, belief = beliefs(part)
+            believed += torch.einsum("nv,nv->n", belief, scores).float()
+            likely.addcmul_(belief, goal.soft_N[:, None].to(goal.dtype), value=-1)
+        _add_product(grad_hidden, likely, items[part])
+        grad_vectors[part] = likely.T @ weighted
+    return likely_of.log_mass, believed, grad_hidden, grad_vectors
+
+
+class _Likely:
+    """The softmax over the catalogue, some items at a time.
+
+    Attributes:
+        log_mass: float32 (N,), the log of its denominator.
+    """
+
+    def __init__(self, states: Tensor, items: Tensor, tile: int) -> None:
+        self._states, self._items = states, items
+        parts = (torch.logsumexp((states @ part.T).float(), 1) for part in items.split(tile))
+        self.log_mass = functools.reduce(torch.logaddexp, parts)
+
+    def __call__(self, part: slice) -> tuple[Tensor, Tensor]:
+        """Scores of some items and their probabilities; (N, tile) each."""
+        scores = self._states @ self._items[part].T
+        return scores, (scores.float() - self.log_mass[:, None]).exp_().to(scores.dtype)
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor) -> None:
