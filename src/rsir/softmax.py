@@ -19,7 +19,7 @@ from torch import Tensor
 
 _TILE_BYTES = {"cpu": 8 << 20, "cuda": 512 << 20}
 _FEWEST = 24
-"""Positions of a tile over the whole catalogue; where fewer would fit, tiles are of items, an eighth as large."""
+"""Positions of a tile over the whole catalogue; where fewer would fit, tiles are of items, and smaller."""
 
 
 @dataclass(frozen=True)
