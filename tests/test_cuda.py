@@ -118,7 +118,7 @@ def test_updates_are_not_waited_for(name: str) -> None:
     batches = list(training.rows.epoch(0, 0, 32, "cuda"))
     with training.replay.beside() if training.replay else torch.cuda.stream(None), nobody_waits():
         for batch in batches:
-            training._pace()
+            training._prepare()
             (training.replay or training._update)(batch)
             training.now.updates += 1
     torch.cuda.synchronize()

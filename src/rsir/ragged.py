@@ -6,7 +6,7 @@ Shape suffixes used across the package:
     S  sequences of a data set      E  events of a data set    V  items of the catalogue
     D  width of the hidden state    K  items kept by a top-K
 
-Padding happens in `Ragged.pad` and nowhere else; padded places stand *after* the real
+Padding happens here (`pad`, `spread`) and nowhere else; padded places stand *after* the real
 events, so that a causal model never sees them.
 """
 

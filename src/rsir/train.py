@@ -21,14 +21,13 @@ from torch import Tensor
 
 from rsir.data.batches import Batch, Room, TrainingRows
 from rsir.data.sequences import Sequences
+from rsir.descent import Descent, State, copied
 from rsir.errors import ConfigError
 from rsir.losses import LossConfig, Objective
 from rsir.models.base import SequenceModel
 from rsir.replay import Replay
 from rsir.rng import generator_seed
 from rsir.softmax import SoftTargets
-
-State = dict[str, Tensor]
 
 CHECKPOINT_SHARE = 0.05
 """Of the time of a training run, what saving its progress may take."""
@@ -228,18 +227,17 @@ class _Training:
         self.normaliser = self.rows.num_predictions / self.per_pass
         self.loss = Objective(config, data.item_counts(), device)
         self.generator = torch.Generator(device)
-        on_gpu = torch.device(device).type == "cuda"
-        self.optimizer = torch.optim.AdamW(
-            model.parameters(),
-            lr=torch.tensor(config.learning_rate, device=device) if on_gpu else config.learning_rate,
+        self.descent = Descent(
+            model,
+            device,
+            learning_rate=config.learning_rate,
             weight_decay=config.weight_decay,
-            fused=True,
-            capturable=on_gpu,
+            warmup=config.warmup,
+            gradient_clip=config.gradient_clip,
+            ema=config.ema,
         )
-        self.ema = _copy(model) if config.ema else None
-        self.ema_step: float | Tensor = torch.zeros((), device=device) if on_gpu else 0.0
-        self.replay = self._replay() if on_gpu else None
-        self.best = _copy(model)
+        self.replay = self._replay() if torch.device(device).type == "cuda" else None
+        self.best = copied(model)
         self.now = _Progress()
         self.kept_at, self.kept_in = -math.inf, 0.0
 
@@ -264,7 +262,7 @@ class _Training:
         started, now = time.perf_counter(), self.now
         stop = now.updates + self.period
         loss = self._updates(stop if self.budget is None else min(stop, self.budget))
-        kept = self.ema or _copy(self.model)
+        kept = self.descent.mean or copied(self.model)
         metrics = self._judge(validate, kept)
         now.period += 1
         now.since_best += 1
@@ -285,7 +283,7 @@ class _Training:
         with nullcontext() if self.replay is None else self.replay.beside():
             total = torch.zeros((), device=self.device)
             for batch in self._stream(first, stop):
-                self._pace()
+                self._prepare()
                 total += act(batch)
                 self.now.updates += 1
             return float(total) / max(1, stop - first)
@@ -293,13 +291,7 @@ class _Training:
     def _update(self, batch: Batch) -> Tensor:
         """One update from a batch, which asks a GPU for nothing; its loss."""
         loss = self._loss(batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if self.config.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
-        self.optimizer.step()
-        if self.ema is not None:
-            self._average(self.ema)
+        self.descent.step(loss)
         return loss.detach()
 
     def _loss(self, batch: Batch) -> Tensor:
@@ -333,41 +325,16 @@ class _Training:
                 yield batch
                 update += 1
 
-    def _pace(self) -> None:
-        """Set what the next update draws, how far it moves the weights, and how far these their running mean.
-
-        On a GPU the last two stay in its memory, where a recorded update reads them. Young means follow
-        faster.
-        """
-        update, config = self.now.updates, self.config
-        self.generator.manual_seed(generator_seed(self.seed, "auxiliary", update))
-        rate = config.learning_rate * min(1.0, (update + 1) / (config.warmup + 1))
-        for group in self.optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
-        if config.ema is not None:
-            step = 1 - min(config.ema, (1 + update) / (10 + update))
-            self.ema_step = self.ema_step.fill_(step) if isinstance(self.ema_step, Tensor) else step
-
-    @torch.no_grad()
-    def _average(self, ema: State) -> None:
-        """Move the running mean towards the weights."""
-        now = dict(self.model.named_parameters())
-        means, weights = [ema[name] for name in now], list[Tensor](now.values())
-        if isinstance(self.ema_step, float):
-            torch._foreach_lerp_(means, weights, self.ema_step)
-        else:
-            further = torch._foreach_sub(weights, means)
-            torch._foreach_mul_(further, self.ema_step)
-            torch._foreach_add_(means, further)
+    def _prepare(self) -> None:
+        """Set what the next update draws, and how far it moves the weights."""
+        self.generator.manual_seed(generator_seed(self.seed, "auxiliary", self.now.updates))
+        self.descent.pace(self.now.updates)
 
     def _judge(self, validate: Callable[[SequenceModel], dict[str, float]], kept: State) -> dict[str, float]:
         """Validation metrics of the weights that would be kept."""
-        if self.ema is None:
+        if self.descent.mean is None:
             return validate(self.model)
-        raw = _copy(self.model)
+        raw = copied(self.model)
         self.model.load_state_dict(kept)
         metrics = validate(self.model)
         self.model.load_state_dict(raw)
@@ -384,12 +351,7 @@ class _Training:
 
     def snapshot(self) -> tuple[dict[str, Any], State]:
         """All that a later process needs to go on from here."""
-        groups: dict[str, State] = {"model": _copy(self.model), "best": self.best}
-        if self.ema is not None:
-            groups["ema"] = self.ema
-        names = [name for name, _ in self.model.named_parameters()]
-        for index, state in self.optimizer.state_dict()["state"].items():
-            groups[f"adam.{names[index]}"] = state
+        groups = {"model": copied(self.model), "best": self.best, **self.descent.snapshot()}
         flat = {f"{group}/{name}": t for group, state in groups.items() for name, t in state.items()}
         return asdict(self.now), flat
 
@@ -405,11 +367,8 @@ class _Training:
             groups.setdefault(group, {})[name] = tensor.to(self.device)
         self.now = _Progress(**progress)
         self.model.load_state_dict(groups["model"])
-        self.best, self.ema = groups["best"], groups.get("ema")
-        names = [name for name, _ in self.model.named_parameters()]
-        state = self.optimizer.state_dict()
-        state["state"] = {i: groups[f"adam.{n}"] for i, n in enumerate(names) if f"adam.{n}" in groups}
-        self.optimizer.load_state_dict(state)
+        self.best = groups["best"]
+        self.descent.resume(groups)
 
     def finish(self, ended: str) -> Fit:
         """Leave the model with its best weights and say what happened."""
@@ -418,7 +377,3 @@ class _Training:
         now = self.now
         looks = [Look(**look) for look in now.looks]
         return Fit(looks, now.best_updates, now.best_value, now.updates, now.seconds, ended)
-
-
-def _copy(model: torch.nn.Module) -> State:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
