@@ -186,6 +186,17 @@ def table(lines: list[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
+def shown(size: int) -> str:
+    """A size on an axis.
+
+    >>> shown(20), shown(100_000), shown(10_000_000)
+    ('20', '100 k', '10 M')
+    """
+    if size < 1000:
+        return str(size)
+    return f"{size // 10**6} M" if size >= 10**6 else f"{size // 1000} k"
+
+
 def plot(lines: list[dict[str, Any]], out: Path) -> None:
     """A row of plots for time, one for memory: a column an axis, a line a stage."""
     import matplotlib
@@ -208,6 +219,12 @@ def plot(lines: list[dict[str, Any]], out: Path) -> None:
                     label = f"{stage}, slope {slope(xs, ys):.2f}"
                     place.plot(xs, [y / scale for y in ys], marker="o", color=f"C{number}", label=label)
             place.legend(fontsize=7)
+            points = sorted({x for stage in AXES for x in AXES[stage].get(axis, [])})
+            place.set_xticks(points, [shown(x) for x in points])
+            if row:
+                place.set_yticks([0.3, 0.5, 1, 2])
+            place.minorticks_off()
+            place.yaxis.set_major_formatter("{x:g}")
     figures.tight_layout()
     figures.savefig(out, metadata={"Date": None})
 
