@@ -127,6 +127,29 @@ def test_one_phase_alone(call: Callable[..., Outcome], tmp_path: Path) -> None:
     assert result["base"]["best"]["params"]["model.dim"] == 8  # the first trial: the settings as given
 
 
+def test_a_network_that_sees_later_events_fails_where_every_place_predicts(
+    call: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    """Whether it does is only known when it is made: the trial fails, not the search."""
+    (tmp_path / "mine.py").write_text(
+        "import rsir.models\n"
+        "class Mine(rsir.models.SASRec):\n"
+        "    causal = False\n"
+        "    def __init__(self, num_items, config):\n"
+        "        super().__init__(num_items)\n"
+    )
+    own = ["--model", "own", "--set", f"model.factory={tmp_path / 'mine.py'}:Mine", "--for", "base"]
+    searched = ["--search", "training.targets=every,last", "--search", "training.batch_size=16,64"]
+    words = ["--out", tmp_path / "out", *own, *TINY_FLAGS, "--quiet", *searched, "--trials", "6", "--json"]
+    outcome = call("tune", *words)
+    assert outcome.code == 0, outcome.err
+    rows = trials(tmp_path / "out")
+    wrong = [row for row in rows if row["params"]["training.targets"] == "every"]
+    assert 0 < len(wrong) < len(rows)
+    assert all(row["state"] == "failed" and "later events" in row["reason"] for row in wrong)
+    assert all(row["state"] != "failed" for row in rows if row not in wrong)
+
+
 def test_values_that_do_not_go_together_fail_one_trial(call: Callable[..., Outcome], tmp_path: Path) -> None:
     """Each number of heads is possible, but not each divides each width."""
     found = tune(call, tmp_path / "a", "--for", "base", "--search", "model.num_heads=1..8", "--trials", "5")

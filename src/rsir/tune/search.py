@@ -114,10 +114,6 @@ def _refuse_nothing_to_try(tuning: Tuning, config: Config) -> None:
         )
 
 
-class _ImpossibleError(Exception):
-    """Values drawn for a trial do not go together."""
-
-
 class _Search:
     """One search over its folder. Nothing outlives a trial but its record."""
 
@@ -183,7 +179,7 @@ class _Search:
             record |= {"state": "completed", "value": worth(config, trial, record)}
         except library().TrialPruned:
             record |= {"state": "pruned", "value": max(record["looks"])}
-        except (ModelError, _ImpossibleError) as error:
+        except (ModelError, ConfigError) as error:
             record |= {"state": "failed", "value": None, "reason": str(error)}
         record["seconds"] = round(time.perf_counter() - started, 3)
         shown = "–" if record["value"] is None else f"{record['value']:.4f}"
@@ -195,11 +191,8 @@ class _Search:
 
     def _drawn(self, values: Mapping[str, Any]) -> Config:
         """The configuration of a trial: each value is possible, but they may not go together."""
-        try:
-            config = resolved(with_values(self.config, values), self.device, self.log)
-            refuse_untrainable(self.cut, config, self.teacher)
-        except ConfigError as error:
-            raise _ImpossibleError(str(error)) from None
+        config = resolved(with_values(self.config, values), self.device, self.log)
+        refuse_untrainable(self.cut, config, self.teacher)
         return config
 
     def _base(self, config: Config, trial: Any, record: Record) -> float:
