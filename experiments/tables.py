@@ -43,6 +43,7 @@ def main() -> None:
         "peers": peers.peers_table(),
         "newcomers": peers.rounds_table("newcomers"),
         "earlier": peers.rounds_table("way: rollouts and earlier"),
+        "widths": peers.widths_table(),
         "weak": peers.weak_table(),
         "several": successors.several_table(),
         "holm": successors.holm_line(),

@@ -150,6 +150,17 @@ def rounds_table(plan: str) -> str:
     return table("data | round | seeds | NDCG@10 | over its control | Recall@10 | over its control", made)
 
 
+WIDTHS = {"width 16 writes": "16", "width 64 writes": "64", "width 128 writes": "128, its own base"}
+"""Plans in which a SASRec writes for one of width 128."""
+
+
+def widths_table() -> str:
+    """Test figures of a wide successor by the width of who writes for it, beside its control."""
+    rows = {row["plan"]: row for row in rows_of("peers_test.jsonl") if row["plan"] in WIDTHS}
+    made = [[WIDTHS[plan], *gained(rows[plan])] for plan in WIDTHS if plan in rows]
+    return table("width of the writer | NDCG@10 | over its control | Recall@10 | over its control", made)
+
+
 WEAK = {
     "weak-all": "retain-all",
     "weak-unverified": "retain-all without fidelity control",
