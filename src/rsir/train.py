@@ -374,6 +374,7 @@ class _Training:
         """Leave the model with its best weights and say what happened."""
         self.model.load_state_dict(self.best)
         self.model.eval()
+        self.replay = None  # it knows this run by its update; the memory of what it recorded is freed at once
         now = self.now
         looks = [Look(**look) for look in now.looks]
         return Fit(looks, now.best_updates, now.best_value, now.updates, now.seconds, ended)
