@@ -194,7 +194,7 @@ def shown(size: int) -> str:
     """
     if size < 1000:
         return str(size)
-    return f"{size // 10**6} M" if size >= 10**6 else f"{size // 1000} k"
+    return f"{size / 10**6:g} M" if size >= 10**6 else f"{size / 1000:g} k"
 
 
 def plot(lines: list[dict[str, Any]], out: Path) -> None:

@@ -84,6 +84,7 @@ def measure(words: list[str], device: str) -> dict[str, Any]:
             **{key: found["data"][key] for key in ("users", "items", "events")},
         }
         found = {**circumstances("run", device), **found, "data": facts}
+        found.pop("peak_device_bytes", None)  # of this process, which used none
     return found
 
 

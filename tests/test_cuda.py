@@ -1,6 +1,7 @@
 """On a GPU all is as on a CPU: scores, losses, rollouts, ranks; and nobody waits for it."""
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import torch
 from cli.words import TINY_FLAGS
 from test_generate import same, sources
-from test_train import FAST, ring
+from test_train import FAST, Kept, ring
 from torch import Tensor
 
 from rsir.cli import main
@@ -47,14 +48,14 @@ def network(name: str, num_items: int = 12, **change: object) -> SequenceModel:
         return build_model(MODELS[name].config(**shape), num_items)
 
 
-def fitted(name: str, device: str, config: TrainingConfig = FAST, **change: object) -> tuple[Any, Fit]:
+def fitted(name: str, device: str, config: TrainingConfig = FAST, **options: Any) -> tuple[Any, Fit]:
     data, cases = ring()
-    model = network(name, **change)
+    model = network(name)
 
     def validate(model: SequenceModel) -> dict[str, float]:
         return evaluate(model, cases, data.item_counts(), with_lists=False, device=device).metrics
 
-    return model, fit(model, data, config, validate, seed=3, device=device)
+    return model, fit(model, data, config, validate, seed=3, device=device, **options)
 
 
 @contextmanager
@@ -124,7 +125,51 @@ def test_updates_are_not_waited_for(name: str) -> None:
     torch.cuda.synchronize()
 
 
-def test_ranks_are_those_of_the_cpu_and_waited_for_at_the_end() -> None:
+@pytest.mark.parametrize("name", ["sasrec", "gru4rec"])
+def test_goes_on_where_it_stopped(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In another process nothing is recorded yet; the weights are the same in the end."""
+    monkeypatch.setattr("rsir.train.CHECKPOINT_SHARE", math.inf)
+    config = TrainingConfig(batch_size=32, max_periods=4, min_period=10, patience=9)
+    whole, expected = fitted(name, "cuda", config)
+    kept = Kept(2)
+    with pytest.raises(KeyboardInterrupt):
+        fitted(name, "cuda", config, checkpoint=kept)
+    kept.left = None
+    resumed, result = fitted(name, "cuda", config, checkpoint=kept)
+    assert [look.loss for look in result.looks] == pytest.approx([look.loss for look in expected.looks], 1e-4)
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
+
+
+def test_times_and_many_events_are_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HSTU reads times; above 3,072 events PyTorch takes another way to the gradient of a lookup."""
+    rows = [[(7 * row + place) % 40 for place in range(12)] for row in range(900)]
+    plain = Ragged.from_lists(rows)
+    time = (plain.position * 3600.0 * (1 + plain.row % 5)).double()
+    data = Sequences.observed(plain.with_time(time), 40)
+    losses = []
+    for before in (3, 10**9):
+        monkeypatch.setattr("rsir.replay._BEFORE", before)
+        model = network("hstu", 40, time_bias=True, max_length=20)
+        config = TrainingConfig(batch_size=400, max_periods=3, min_period=6)
+        found = fit(model, data, config, lambda _: {"ndcg@10": 0.0}, seed=1, device="cuda")
+        losses.append([look.loss for look in found.looks])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_a_fit_that_was_given_up_does_not_hurt_the_next() -> None:
+    def give_up(look: Any) -> None:
+        raise KeyboardInterrupt
+
+    config = TrainingConfig(batch_size=32, max_periods=2, min_period=10)
+    _, expected = fitted("sasrec", "cuda", config)
+    with pytest.raises(KeyboardInterrupt):
+        fitted("sasrec", "cuda", config, progress=give_up)
+    _, result = fitted("sasrec", "cuda", config)
+    assert [look.loss for look in result.looks] == pytest.approx([look.loss for look in expected.looks], 1e-4)
+
+
+def test_ranks_are_those_of_the_cpu() -> None:
     _, cases = ring()
     model = network("sasrec", init_std=1.0)
     expected = ranks(model, cases, device="cpu")

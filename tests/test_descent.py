@@ -47,6 +47,17 @@ def test_a_gradient_is_clipped_and_weights_decay() -> None:
     assert float(model.weight.detach()) == pytest.approx(1 - 0.1 * 0.2 - 0.1, abs=1e-6)
 
 
+def test_the_mean_follows_by_a_number_kept_in_memory_as_by_one_in_python() -> None:
+    """The way of a GPU, here on a CPU."""
+    found = []
+    for step in (0.25, torch.tensor(0.25)):
+        descent = Descent(one_weight(), "cpu", **SETTINGS)
+        descent._mean_step = step
+        descent._average({"weight": (mean := torch.tensor([[3.0]]))})
+        found.append(float(mean))
+    assert found == [2.5, 2.5]
+
+
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_it_goes_on_from_a_snapshot(ema: float | None) -> None:
     settings = {**SETTINGS, "ema": ema}

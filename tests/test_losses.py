@@ -1,6 +1,7 @@
 """Losses against their closed forms."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -22,21 +23,37 @@ def problem(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return hidden, vectors, target, torch.rand(N, generator=generator)
 
 
-TILES = [(1 << 20, 24), (5 * 4 * V, 5), (4 * V, 1), (1, 24), (20 * 8 * 4 * N, 24)]
-"""Bytes of a tile and the fewest positions in one: all at once, 5, 1 at a time; 16, 20 items at a time."""
+TILES = [
+    ("positions", 1 << 20),
+    ("positions", 5),
+    ("positions", 1),
+    ("items", 16),
+    ("items", 20),
+    ("items", V),
+]
+"""What a tile is of, and how many."""
 
 
-def set_tile(monkeypatch: pytest.MonkeyPatch, size: int, fewest: int) -> None:
-    monkeypatch.setitem(softmax._TILE_BYTES, "cpu", size)
-    monkeypatch.setattr(softmax, "_FEWEST", fewest)
+def set_tile(monkeypatch: pytest.MonkeyPatch, kind: str, size: int) -> list[str]:
+    """So many positions or items at a time; the list that is returned tells what was visited."""
+    visited = list[str]()
+    by = {"positions": softmax._by_positions, "items": softmax._by_items}
+
+    def visit(states: Tensor, items: Tensor, goal: softmax._Goal, tile: int) -> softmax._Visited:
+        visited.append(kind)
+        return by[kind](states, items, goal, size)
+
+    for name in by:
+        monkeypatch.setattr(softmax, f"_by_{name}", visit)
+    return visited
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("tile", TILES, ids=str)
 def test_tiled_softmax_equals_cross_entropy_with_gradients(
-    smoothing: float, tile: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    smoothing: float, tile: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_tile(monkeypatch, *tile)
+    visited = set_tile(monkeypatch, *tile)
     hidden, vectors, target, weight = problem()
     each = F.cross_entropy(hidden @ vectors.T, target, reduction="none", label_smoothing=smoothing)
     expected = (each * weight).sum() / 7.0
@@ -45,12 +62,38 @@ def test_tiled_softmax_equals_cross_entropy_with_gradients(
     got = torch.autograd.grad(3 * loss, [hidden, vectors])
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close(got, want)
+    assert visited == [tile[0]]
+
+
+@pytest.mark.parametrize(
+    ("num_items", "kind"), [(V, "positions"), (87_000, "positions"), (88_000, "items"), (1_000_000, "items")]
+)
+def test_tiles_are_of_items_where_few_positions_would_fit(
+    num_items: int, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = list[tuple[str, int]]()
+
+    def stub(name: str) -> Callable[..., softmax._Visited]:
+        def visit(states: Tensor, items: Tensor, goal: softmax._Goal, tile: int) -> softmax._Visited:
+            taken.append((name, tile))
+            return goal.weight_N, goal.weight_N, torch.zeros_like(states), torch.zeros_like(items)
+
+        return visit
+
+    for name in ("positions", "items"):
+        monkeypatch.setattr(softmax, f"_by_{name}", stub(name))
+    softmax_loss(
+        torch.zeros(2000, 1), torch.zeros(num_items, 1), torch.zeros(2000).long(), torch.ones(2000), 1.0
+    )
+    (found,) = taken
+    assert found[0] == kind
+    assert found[1] * (num_items if kind == "positions" else 8 * 2000) <= softmax._TILE_BYTES["cpu"] // 4
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 @pytest.mark.parametrize("tile", TILES, ids=str)
 def test_soft_targets_are_a_mixture_with_the_teachers_softmax(
-    smoothing: float, tile: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    smoothing: float, tile: tuple[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_tile(monkeypatch, *tile)
     hidden, vectors, target, weight = problem()
@@ -65,7 +108,9 @@ def test_soft_targets_are_a_mixture_with_the_teachers_softmax(
     torch.testing.assert_close(torch.autograd.grad(loss, [hidden, vectors]), want)
 
 
-def test_softmax_in_bfloat16_is_near() -> None:
+@pytest.mark.parametrize("kind", ["positions", "items"])
+def test_softmax_in_bfloat16_is_near(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_tile(monkeypatch, kind, 16)
     hidden, vectors, target, weight = problem()
     exact = softmax_loss(hidden, vectors, target, weight, float(N))
     want = torch.autograd.grad(exact, [hidden, vectors])

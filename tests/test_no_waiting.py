@@ -61,6 +61,12 @@ def test_an_update_asks_for_none(name: str, targets: Literal["every", "last"]) -
 @pytest.mark.parametrize("loss", ["softmax", "sampled_softmax", "bce", "gbce"])
 def test_the_losses_ask_for_none(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(softmax._TILE_BYTES, "meta", 1024)
+    for fewest in (1, 10**9):  # tiles of positions, tiles of items
+        monkeypatch.setattr(softmax, "_FEWEST", fewest)
+        loss_of_a_batch(loss)
+
+
+def loss_of_a_batch(loss: str) -> None:
     model, (batch, *_) = network("sasrec"), batches()
     objective = Objective(LossConfig(loss=loss), torch.ones(10), "meta")
     total = objective(model.encode(batch.histories), model.item_vectors(), batch.target, batch.weight, 3.0)

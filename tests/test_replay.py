@@ -8,6 +8,8 @@ from rsir.data.batches import Batch, Room, Slot, TrainingRows
 from rsir.data.sequences import Sequences
 from rsir.models import MODELS, build_model
 from rsir.models.base import SequenceModel
+from rsir.models.layers import _windows, by_distance
+from rsir.models.sasrec import SASRec
 from rsir.ragged import Ragged
 from rsir.softmax import softmax_loss
 
@@ -27,6 +29,18 @@ def network(name: str) -> SequenceModel:
 def batches(size: int = 8) -> list[Batch]:
     data, weight = Sequences.observed(Ragged.from_lists(ROWS), V), torch.linspace(0.5, 2, len(ROWS))
     return list(TrainingRows.build(data, 10, "every", weight).epoch(0, 0, size, "cpu"))
+
+
+def test_who_builds_on_another_must_say_so_itself() -> None:
+    """What a network adds to another's update may be no work that can be recorded."""
+
+    class Mine(SASRec):
+        pass
+
+    class Said(SASRec):
+        replayable = True
+
+    assert [kind(V).replayable for kind in (SASRec, Mine, Said)] == [True, False, True]
 
 
 def filled(batch: Batch, room: Room = ROOM) -> Batch:
@@ -96,6 +110,27 @@ def test_what_does_not_fit() -> None:
     assert not Room(n, 8, 3, longest, short - 1).holds(batch)
     partly = Batch(batch.histories, batch.place[1:], batch.target, batch.weight)
     assert not Room(n, 8, 3, longest, short).holds(partly)
+
+
+@pytest.mark.parametrize("lengths", [[3], [3] * 100, [50] + [2] * 5000, [1, 2, 3]])
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 256, 4096])
+def test_there_is_no_more_room_than_rows(lengths: list[int], batch_size: int) -> None:
+    room = Room.of(torch.tensor(lengths), batch_size)
+    assert room.rows == min(batch_size, len(lengths))
+    assert room.tall <= room.rows
+    assert room.short <= room.longest <= max(lengths)
+    assert room.events < 128 + room.rows * max(lengths)
+
+
+@pytest.mark.parametrize("length", [0, 1, 4, 6])
+@pytest.mark.parametrize("later", [0.0, float("-inf")])
+def test_windows_are_what_is_looked_up(length: int, later: float) -> None:
+    """The way of a GPU, here on a CPU; and its gradient."""
+    weight = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    ways = [way(weight, length, later) for way in (by_distance, _windows)]
+    assert torch.equal(*ways)
+    slopes = [torch.autograd.grad(way.exp().square().sum(), weight)[0] for way in ways]
+    torch.testing.assert_close(*slopes)
 
 
 def test_there_is_room_for_nearly_all_random_batches() -> None:

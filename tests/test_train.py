@@ -1,5 +1,10 @@
 """Training: learns what can be learnt, treats arms alike, and goes on exactly where it stopped."""
 
+import contextlib
+import gc
+import math
+import time
+import weakref
 from typing import Any
 
 import pytest
@@ -13,7 +18,7 @@ from rsir.errors import DataError
 from rsir.evaluate import evaluate
 from rsir.models.sasrec import SASRec, SASRecConfig
 from rsir.ragged import Ragged
-from rsir.train import Fit, Look, TrainingConfig, fit, period_of
+from rsir.train import Fit, Look, TrainingConfig, _Training, fit, period_of
 
 V = 12
 SMALL = SASRecConfig(dim=16, num_heads=1, dropout=0.1, max_length=10)
@@ -144,7 +149,10 @@ class Kept:
 
 @pytest.mark.parametrize("stop_after", [1, 3])
 @pytest.mark.parametrize("ema", [None, 0.9])
-def test_goes_on_exactly_where_it_stopped(stop_after: int, ema: float | None) -> None:
+def test_goes_on_exactly_where_it_stopped(
+    stop_after: int, ema: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rsir.train.CHECKPOINT_SHARE", math.inf)  # save after each period
     config = TrainingConfig(**{**FAST.model_dump(), "ema": ema, "max_periods": 5})
     whole, expected = train(config, period=7)  # periods end in the middle of a pass
     kept = Kept(stop_after)
@@ -156,6 +164,61 @@ def test_goes_on_exactly_where_it_stopped(stop_after: int, ema: float | None) ->
         (look.updates, look.loss, look.value) for look in expected.looks
     ]
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+class Slow(Kept):
+    """A checkpoint that takes its time."""
+
+    saves = 0
+
+    def save(self, progress: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        self.saves += 1
+        time.sleep(0.2)
+        super().save(progress, tensors)
+
+
+def test_saving_takes_little_of_the_time_but_the_end_is_saved() -> None:
+    config = TrainingConfig(**{**FAST.model_dump(), "max_periods": 6, "patience": 6})
+    slow = Slow()
+    _, result = train(config, period=2, checkpoint=slow)
+    assert len(result.looks) == 6
+    assert slow.saves == 2  # the first period and the last
+    assert slow.saved is not None
+    assert slow.saved[0]["period"] == 6
+    _, again = train(config, period=2, checkpoint=slow)
+    assert again.looks == result.looks
+    assert slow.saves == 2  # nothing was left to do
+
+
+def test_a_run_leaves_nothing_behind_however_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was recorded on a GPU knows the run that knows it: it must not wait for the garbage collector."""
+    made: list[weakref.ref[Any]] = []
+
+    class Recorded:
+        def __init__(self, run: Any) -> None:
+            self.update = run._update
+            made.append(weakref.ref(self))
+
+        def __call__(self, batch: Any) -> Tensor:
+            return self.update(batch)
+
+        beside = contextlib.nullcontext
+
+    def prepare(run: Any, *given: Any) -> None:
+        init(run, *given)
+        run.replay = Recorded(run)
+
+    init = _Training.__init__
+    monkeypatch.setattr(_Training, "__init__", prepare)
+    gc.disable()
+    try:
+        model, _ = train(FAST, budget=3)
+        with pytest.raises(KeyboardInterrupt):
+            train(FAST, checkpoint=Kept(1))
+        assert [one() for one in made] == [None, None]
+    finally:
+        gc.enable()
+    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_a_weight_of_zero_is_as_good_as_absence() -> None:

@@ -205,6 +205,14 @@ class Ragged:
         lengths = self.lengths[rows]
         return self._pieces(self.offsets[rows], lengths, int(lengths.sum()))
 
+    def permuted(self, order: Tensor) -> Ragged:
+        """All rows in another order, int64 (B,); nothing is asked for.
+
+        >>> Ragged.from_lists([[4, 5], [6]]).permuted(torch.tensor([1, 0])).tolists()
+        [[6], [4, 5]]
+        """
+        return self._pieces(self.offsets[order], self.lengths[order], self.values.numel())
+
     def _pieces(self, start: Tensor, length: Tensor, total: int) -> Ragged:
         """Rows of the values from flat places `start` on, `length` of each, int64 (R,), `total` in all."""
         offsets = Ragged.from_lengths(self.values[:0], length).offsets

@@ -155,8 +155,8 @@ def fit(
         period: updates between two looks; None: as `period_of(data, …)`.
         budget: make exactly this many updates, without early stopping (the control arm).
         device: where to train.
-        checkpoint: where progress is kept, to go on after a stop; at the end of a period, but not so often
-            that it takes more than `CHECKPOINT_SHARE` of the time.
+        checkpoint: where progress is kept, to go on after a stop; at the end of a period, but only the last
+            where more would take over `CHECKPOINT_SHARE` of the time.
         progress: called after each look.
 
     Returns:
@@ -177,14 +177,17 @@ def fit(
     devices = [torch.device(device)] if torch.device(device).type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         run = _Training(model, data, config, seed, weight, teacher, period, budget, device)
-        run.resume(checkpoint)
-        while (ended := run.ended()) is None:
-            look = run.step(validate, monitor)
-            if checkpoint is not None:
-                run.keep(checkpoint)
-            if progress is not None:
-                progress(look)
-        return run.finish(ended)
+        try:
+            run.resume(checkpoint)
+            while (ended := run.ended()) is None:
+                look = run.step(validate, monitor)
+                if checkpoint is not None:
+                    run.keep(checkpoint)
+                if progress is not None:
+                    progress(look)
+            return run.finish(ended)
+        finally:
+            run.release()
 
 
 def _check_teacher(teacher: SequenceModel, pupil: SequenceModel, config: TrainingConfig) -> None:
@@ -282,7 +285,7 @@ class _Training:
         act = self.replay or self._update
         with nullcontext() if self.replay is None else self.replay.beside():
             total = torch.zeros((), device=self.device)
-            for batch in self._stream(first, stop):
+            for batch in self._batches(first, stop):
                 self._prepare()
                 total += act(batch)
                 self.now.updates += 1
@@ -310,7 +313,7 @@ class _Training:
         states = self.teacher.encode(batch.histories).index_select(0, batch.place)
         return SoftTargets(states, self.teacher.item_vectors(), batch.share)
 
-    def _stream(self, first: int, stop: int) -> Iterator[Batch]:
+    def _batches(self, first: int, stop: int) -> Iterator[Batch]:
         """The batches of updates first … stop−1 of an endless sequence of passes."""
         update = first
         while update < stop:
@@ -341,9 +344,9 @@ class _Training:
         return metrics
 
     def keep(self, checkpoint: Checkpoint) -> None:
-        """Save progress, if the last time is long enough ago: where periods are short, that takes longer."""
+        """Save progress, if it is the end or the last time is long enough ago: it is not in short periods."""
         began = time.perf_counter()
-        if began - self.kept_at < self.kept_in / CHECKPOINT_SHARE:
+        if self.ended() is None and began - self.kept_at < self.kept_in / CHECKPOINT_SHARE:
             return
         checkpoint.save(*self.snapshot())
         self.kept_at = time.perf_counter()
@@ -370,11 +373,15 @@ class _Training:
         self.best = groups["best"]
         self.descent.resume(groups)
 
+    def release(self) -> None:
+        """Free what was recorded and the gradients at once: replay and run know each other."""
+        self.replay = None
+        self.model.zero_grad(set_to_none=True)
+
     def finish(self, ended: str) -> Fit:
         """Leave the model with its best weights and say what happened."""
         self.model.load_state_dict(self.best)
         self.model.eval()
-        self.replay = None  # it knows this run by its update; the memory of what it recorded is freed at once
         now = self.now
         looks = [Look(**look) for look in now.looks]
         return Fit(looks, now.best_updates, now.best_value, now.updates, now.seconds, ended)

@@ -27,6 +27,8 @@ def test_what_stands_in_a_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
     prefixes, prefix, item = whole(0, 9, 20, 4), whole(0, 20, 300, seed=1), whole(0, 9, 300, seed=2)
     expected = [int(i) in prefixes[p].tolist() for p, i in zip(prefix.tolist(), item.tolist(), strict=True)]
     assert contains(prefixes, prefix, item).tolist() == expected
+    monkeypatch.setattr("rsir.data.fronts.at_once", lambda device, cpu, cuda: 2 * item.numel())
+    assert contains(prefixes, prefix, item).tolist() == expected  # two columns at a time, as on a GPU
     table = whole(0, 9, 20, 7, seed=3)
     for found in both(lambda: seen(prefixes, table), monkeypatch):
         assert torch.equal(found, contains(prefixes, torch.arange(20)[:, None], table))

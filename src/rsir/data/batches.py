@@ -37,6 +37,10 @@ class Batch:
     share: Tensor | None = None
 
 
+_TOO_LONG = 0.01
+"""Rows of a batch, on average, that are longer than there is room for."""
+
+
 @dataclass(frozen=True)
 class Room:
     """One shape that batches are filled up to, so that the work on each of them is the same.
@@ -61,18 +65,19 @@ class Room:
 
         The number of events of a batch, and of rows among them that are longer than some length, is spread
         like a normal distribution, which passes four deviations above its mean once in 30,000 times. An
-        eighth of the rows may be tall; the others are then padded to far less than the longest.
+        eighth of the rows may be tall; the others are then padded to far less than the longest. One batch in
+        a hundred may have a row that is longer still.
 
         >>> Room.of(torch.full((1000,), 4), 256)
         Room(events=1024, rows=256, tall=32, longest=4, short=4)
         """
-        spread, tall = lengths.double(), max(1, batch_size // 8)
-        deviation = float(spread.std(correction=0)) * batch_size**0.5
-        events = math.ceil(float(spread.mean()) * batch_size + 4 * deviation)
-        mean = ((4 + tall) ** 0.5 - 2) ** 2  # of a count whose mean and four deviations (√mean) are `tall`
+        each, rows = lengths.double(), min(batch_size, len(lengths))
+        events = math.ceil(float(each.mean()) * rows + 4 * float(each.std(correction=0)) * rows**0.5)
+        tall = max(1, rows // 8)
+        usually_tall = ((4 + tall) ** 0.5 - 2) ** 2  # the mean of a count that with four deviations is `tall`
         falling = lengths.sort(descending=True).values
-        longest, short = int(falling[0]), int(falling[int(mean / batch_size * len(lengths))])
-        return cls(-(-events // 128) * 128, batch_size, tall, longest, short)
+        longest, short = (int(falling[int(n / rows * len(lengths))]) for n in (_TOO_LONG, usually_tall))
+        return cls(-(-events // 128) * 128, rows, tall, longest, short)
 
     def holds(self, batch: Batch) -> bool:
         """Whether a batch, longest rows first, fits; each of its places must predict."""
@@ -82,8 +87,8 @@ class Room:
         return low and len(lengths) <= self.rows and events <= self.events and batch.place.numel() == events
 
     @property
-    def blocks(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Rows and places of the two blocks that a filled batch is padded in; see `Ragged.shapes`."""
+    def shapes(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Rows and places of the two blocks that a filled batch is padded in, as `Ragged.shapes`."""
         others = self.rows - self.tall + -(-self.events // self.short)
         return (self.tall, self.longest), (others, self.short)
 
@@ -99,7 +104,7 @@ class Slot:
     """
 
     def __init__(self, room: Room, like: Batch) -> None:
-        rows, all_rows = like.histories, sum(count for count, _ in room.blocks)
+        rows, all_rows = like.histories, sum(count for count, _ in room.shapes)
         self._room = room
         self._along = [x.new_zeros(room.events) for x in _along(like)]
         self._offsets = rows.offsets.new_zeros(all_rows + 1)
@@ -119,7 +124,7 @@ class Slot:
     def batch(self) -> Batch:
         """The filled batch; of what follows from it nothing is known yet."""
         weight, target, values, *time = self._along
-        rows = Ragged(values, self._offsets, *time).in_blocks(*self._room.blocks)
+        rows = Ragged(values, self._offsets, *time).in_blocks(*self._room.shapes)
         return Batch(rows, self._place, target, weight)
 
 
@@ -201,7 +206,7 @@ class TrainingRows:
         order = permutation(len(self), seed, "epoch", epoch, device=home)
         batch = torch.arange(len(self), device=home) // batch_size
         length = self.histories.lengths[order]
-        return order[torch.argsort(batch * (int(length.max()) + 1) - length, stable=True)]
+        return order[torch.argsort(batch * (self.histories.max_length + 1) - length, stable=True)]
 
     def epoch(self, seed: int, epoch: int, batch_size: int, device: torch.device | str) -> Iterator[Batch]:
         """One pass in an order fixed by `seed` and `epoch`, on `device`.
@@ -210,8 +215,8 @@ class TrainingRows:
         known on the host, so that a GPU never waits.
         """
         order = self._order(seed, epoch, batch_size)
-        all_histories = self.histories.select(order).to(device)
-        all_targets = Ragged(self.target, self.histories.offsets).select(order).values.to(device)
+        all_histories = self.histories.permuted(order).to(device)
+        all_targets = Ragged(self.target, self.histories.offsets).permuted(order).values.to(device)
         given = [x[order].to(device) for x in (self.weight, self.share) if x is not None]
         if self.targets == "every":
             given = [x[all_histories.row] for x in given]

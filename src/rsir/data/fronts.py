@@ -14,12 +14,13 @@ from torch import Tensor
 
 from rsir.compiled import loops
 from rsir.data.sequences import Sequences
+from rsir.devices import at_once
 from rsir.ragged import Ragged
 
 _ITEMS = 1 << 15
 """Own items looked up at a time."""
 _COMPARED = 1 << 26
-"""Items compared at a time where no loop is compiled: on a GPU many, since each launch costs."""
+"""Items compared at a time on a GPU, where each launch costs; on a CPU, without compiled loops, a column."""
 
 
 @dataclass(frozen=True)
@@ -189,8 +190,8 @@ def contains(prefixes_PL: Tensor, prefix: Tensor, item: Tensor) -> Tensor:
     [True, False]
     """
     found = torch.zeros_like(item, dtype=torch.bool)
-    at_once = max(1, _COMPARED // max(1, item.numel()))
-    for columns in prefixes_PL.split(at_once, dim=1):
+    width = max(1, at_once(item.device, cpu=0, cuda=_COMPARED) // max(1, item.numel()))
+    for columns in prefixes_PL.split(width, dim=1):
         found |= (columns[prefix] == item[..., None]).any(-1)
     return found
 

@@ -43,13 +43,14 @@ class Cases:
 
         A GPU keeps them: validation is looked at again and again.
         """
-        kept: dict[str, tuple[Cases, Tensor]] = self.__dict__.setdefault("_kept", {})
-        if (key := str(device)) in kept:
-            return kept[key]
+        kept: tuple[Cases, Tensor] | None = self.__dict__.get("_shortest_first")
+        where = torch.empty(0, device=device).device
+        if kept is not None and kept[0].target.device == where:
+            return kept
         order = torch.argsort(self.histories.lengths, stable=True)
-        found = Cases(self.histories.select(order), self.target[order], self.user[order]).to(device), order
-        if torch.device(device).type != "cpu":
-            kept[key] = found
+        found = Cases(self.histories.select(order), self.target[order], self.user[order]).to(where), order
+        if where.type != "cpu":
+            self.__dict__["_shortest_first"] = found
         return found
 
     def span(self, start: int, stop: int) -> Cases:

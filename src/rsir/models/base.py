@@ -76,7 +76,8 @@ class SequenceModel(nn.Module, ABC):
         causal: whether the state after an event is the same whatever comes later. A network that is not
             must be trained on the last place of each prefix, `training.targets = "last"`.
         replayable: whether a GPU may record an update once and replay it for other batches (`rsir.replay`):
-            `encode` asks nothing of the rows on the CPU but the longest, and there is no auxiliary loss.
+            `encode` looks at rows by `Ragged.spread`, draws from PyTorch's own generator alone, leaves
+            nothing behind on the CPU, and there is no auxiliary loss. Not inherited: a class says so itself.
     """
 
     num_items: int
@@ -84,6 +85,10 @@ class SequenceModel(nn.Module, ABC):
     incremental: bool = False
     causal: bool = True
     replayable: bool = False
+
+    def __init_subclass__(cls, **keywords: object) -> None:
+        super().__init_subclass__(**keywords)
+        cls.replayable = bool(vars(cls).get("replayable", False))
 
     @abstractmethod
     def encode(self, histories: Ragged) -> Tensor:

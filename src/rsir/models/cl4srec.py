@@ -35,7 +35,6 @@ class CL4SRec(SASRec):
     """SASRec with an item vector more, for masked events, and a contrastive loss."""
 
     config: CL4SRecConfig
-    replayable = False  # views of a sequence have lengths of their own
 
     def __init__(self, num_items: int, config: CL4SRecConfig | None = None) -> None:
         config = config or CL4SRecConfig()

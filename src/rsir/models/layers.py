@@ -91,8 +91,10 @@ def by_distance(weight: Tensor, length: int, later: float) -> Tensor:
 
 def _windows(weight: Tensor, length: int, later: float) -> Tensor:
     """`by_distance` for a GPU."""
-    along = torch.cat([weight[:length].flip(0), weight.new_full((length - 1, weight.shape[1]), later)])
-    return along.T.unfold(1, length, 1).flip(1)
+    along = torch.cat(
+        [weight[:length].flip(0), weight.new_full((max(0, length - 1), weight.shape[1]), later)]
+    )
+    return along.T.unfold(1, length, 1)[:, :length].flip(1)
 
 
 class DistanceBias(nn.Module):

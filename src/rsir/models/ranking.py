@@ -21,13 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from rsir.data.splits import Cases
-from rsir.devices import at_once
 from rsir.errors import ConfigError, DataError, ModelError
 from rsir.models.base import Recommender, SequenceModel
 from rsir.models.topk import rows_in_cache
 
-_GPU_SCORES = 1 << 28
-"""Scores held at a time on a GPU."""
+_GPU_CASES, _GPU_SCORES, _GPU_PLACES = 4096, 1 << 28, 1 << 18
+"""Most cases of a batch on a GPU, scores, and places of padded histories."""
 SeenPolicy = Literal["mask", "mask_except_target", "allow"]
 Progress = Callable[[int, int], None]
 """Called with the cases done and the cases in all."""
@@ -50,8 +49,8 @@ def ranks(
         cases: histories and held-out targets.
         seen: what becomes of items already in the history.
         train_counts: int64 (V,), training events of each item; a target with 0 is cold, rank +inf.
-        batch_size: cases scored at a time; one (batch_size, V) matrix of scores is held. Default 256, on a
-            GPU what takes a gigabyte.
+        batch_size: cases scored at a time; one (batch_size, V) matrix of scores is held. Default 256, for
+            a `SequenceModel` on a GPU up to 4,096 if their scores take no more than a gigabyte.
         device: where the model is; default the device of its parameters, else of the cases.
         progress: called with cases done and cases in all.
 
@@ -114,7 +113,7 @@ def ranks_and_lists(
         raise DataError("there are no cases to rank; the split held nothing out")
     place = _device_of(model, cases) if device is None else device
     if batch_size is None:
-        batch_size = max(256, at_once(place, cpu=0, cuda=_GPU_SCORES) // model.num_items)
+        batch_size = _cases_at_once(model, place)
     if batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size}; score at least 1 case at a time")
     ordered, order = cases.shortest_first(str(place))
@@ -135,6 +134,13 @@ def ranks_and_lists(
     rank, lists = (_back(parts, order.cpu()) for parts in (found, listed))
     rank[_missed(cases, seen, train_counts)] = torch.inf
     return rank, lists
+
+
+def _cases_at_once(model: Recommender, device: torch.device | str) -> int:
+    """How many cases to score at a time: a GPU is kept busy by more."""
+    if torch.device(device).type != "cuda" or not isinstance(model, SequenceModel):
+        return 256
+    return max(256, min(_GPU_CASES, _GPU_SCORES // model.num_items, _GPU_PLACES // model.max_length))
 
 
 def _back(parts: list[Tensor], order: Tensor) -> Tensor:

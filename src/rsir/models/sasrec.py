@@ -1,7 +1,7 @@
 """SASRec: self-attention over the history (Kang & McAuley, ICDM 2018), trained well.
 
 The network works on flat events: every layer but attention is row-wise, so no arithmetic is
-spent on padding; attention alone pads, to the longest history of the batch.
+spent on padding; attention alone pads, in blocks of rows of like length.
 """
 
 from __future__ import annotations

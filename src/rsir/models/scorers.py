@@ -153,8 +153,8 @@ class TiledScorer(PrefixScorer):
     not depend on the batch they were computed in; scores are then exact (see `topk`).
     A network that is `incremental` reads only what it has not read yet of a prefix; what it remembers is
     handed back, unless that would take more than `memory_bytes`: then prefixes are read again, and the
-    answers say that they are `crowded`. By default it may take 512 MiB, on a GPU 8 GiB, and 1024 prefixes are
-    read at a time, there 8192.
+    answers say that they are `crowded`. By default it may take 512 MiB, on a GPU a quarter of what is free
+    and 8 GiB at most, and 1024 prefixes are read at a time, there 8192.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ class TiledScorer(PrefixScorer):
         size = batch_size or at_once(vectors.device, cpu=1024, cuda=8192)
         super().__init__(model.num_items, None if self._growing else size)
         if memory_bytes is None:
-            memory_bytes = at_once(vectors.device, cpu=512 << 20, cuda=8 << 30)
+            memory_bytes = _memory_of(vectors.device)
         self._memory_bytes = memory_bytes // threads  # each thread remembers prefixes of its own
 
     def _answer(self, batch: Batch) -> Answers:
@@ -250,6 +250,11 @@ def scorer_for(
             model, batch_size=batch_size, tile_size=tile_size, threads=threads, device=device, met=met
         )
     return DenseScorer(model, batch_size=batch_size or 512)
+
+
+def _memory_of(device: torch.device) -> int:
+    """What a model may remember of prefixes there, in bytes."""
+    return min(8 << 30, torch.cuda.mem_get_info(device)[0] // 4) if device.type == "cuda" else 512 << 20
 
 
 def _elsewhere(model: SequenceModel, device: torch.device | str | None) -> bool:
