@@ -34,8 +34,9 @@ def test_the_rate_warms_up_and_the_mean_follows() -> None:
     mean = 1.0
     for update, weight in enumerate(found):
         mean += (1 - min(0.9, (1 + update) / (10 + update))) * (weight - mean)
-    assert descent.mean is not None
-    assert float(descent.mean["weight"]) == pytest.approx(mean, abs=1e-6)
+    found_mean = descent.mean()
+    assert found_mean is not None
+    assert float(found_mean["weight"]) == pytest.approx(mean, abs=1e-6)
 
 
 def test_a_gradient_is_clipped_and_weights_decay() -> None:
@@ -71,5 +72,5 @@ def test_it_goes_on_from_a_snapshot(ema: float | None) -> None:
     again = Descent(second, "cpu", **settings)
     again.resume({**kept, "best": copied(first)})
     assert steps(again, second, 3, 3) == expected[3:]
-    assert (again.mean is None) == (ema is None)
+    assert (again.mean() is None) == (ema is None)
     assert torch.equal(second.weight, whole.weight)

@@ -12,7 +12,7 @@ PACKAGE = ROOT / "src" / "rsir"
 FLOORS = {
     0: {"errors", "settings", "rng", "ragged", "devices", "watch", "files", "weights", "compiled"},
     1: {"data"},
-    2: {"models", "losses", "softmax", "fused_softmax", "descent", "replay", "metrics"},
+    2: {"models", "losses", "softmax", "fused_softmax", "descent", "touched", "replay", "metrics"},
     3: {"train", "evaluate", "explore", "fidelity"},
     4: {"generate", "steps", "acquire"},
     5: {"config", "store"},

@@ -48,6 +48,7 @@ def sampled_softmax_loss(
     negatives: Tensor,
     *,
     log_q: Tensor | None = None,
+    sparse: bool = False,
 ) -> Tensor:
     """Cross-entropy of the target among sampled items (Jean et al., ACL 2015).
 
@@ -61,9 +62,10 @@ def sampled_softmax_loss(
             that equals its position's target is left out.
         log_q: float (V,), the log expected count of each item among the negatives; subtracted from the
             scores of negatives and targets (logQ correction; Yi et al., RecSys 2019).
+        sparse: give the item vectors, which must be a leaf, a sparse gradient.
     """
-    positive = (hidden_ND * vectors_VD[target_N]).sum(-1, keepdim=True)
-    negative = _negative_scores(hidden_ND, vectors_VD, negatives)
+    positive = (hidden_ND * _rows(vectors_VD, target_N, sparse)).sum(-1, keepdim=True)
+    negative = _negative_scores(hidden_ND, vectors_VD, negatives, sparse)
     if log_q is not None:
         positive = positive - log_q[target_N, None]
         negative = negative - log_q[negatives]
@@ -81,6 +83,7 @@ def bce_loss(
     negatives: Tensor,
     *,
     beta: float = 1.0,
+    sparse: bool = False,
 ) -> Tensor:
     """Binary cross-entropy of the target against sampled negatives.
 
@@ -88,8 +91,8 @@ def bce_loss(
     however many there are). A smaller `beta` raises the positive's probability to that power:
     gBCE (Petrov & Macdonald, RecSys 2023), which undoes the overconfidence of few negatives; see `gbce_beta`.
     """
-    positive = (hidden_ND * vectors_VD[target_N]).sum(-1).float()
-    negative = _negative_scores(hidden_ND, vectors_VD, negatives).float()
+    positive = (hidden_ND * _rows(vectors_VD, target_N, sparse)).sum(-1).float()
+    negative = _negative_scores(hidden_ND, vectors_VD, negatives, sparse).float()
     kept = (negatives != target_N[:, None]).float()
     against = (F.softplus(negative) * kept).sum(1)
     if beta == 1.0:
@@ -109,18 +112,31 @@ def gbce_beta(num_negatives: int, num_items: int, calibration: float) -> float:
     return rate * (calibration * (1 - 1 / rate) + 1 / rate)
 
 
-def _negative_scores(hidden_ND: Tensor, vectors_VD: Tensor, negatives: Tensor) -> Tensor:
+def _negative_scores(hidden_ND: Tensor, vectors_VD: Tensor, negatives: Tensor, sparse: bool) -> Tensor:
     """Scores of negatives; (N, M)."""
-    if negatives.dim() == 1:
-        return hidden_ND @ vectors_VD[negatives].T
-    return torch.einsum("nd,nmd->nm", hidden_ND, vectors_VD[negatives])
+    rows = _rows(vectors_VD, negatives, sparse)
+    return hidden_ND @ rows.T if negatives.dim() == 1 else torch.einsum("nd,nmd->nm", hidden_ND, rows)
+
+
+def _rows(vectors_VD: Tensor, index: Tensor, sparse: bool) -> Tensor:
+    """The vectors of some items; (…, D)."""
+    return F.embedding(index, vectors_VD, sparse=True) if sparse else vectors_VD[index]
 
 
 class Objective:
-    """The configured loss over one batch, negatives included."""
+    """The configured loss over one batch, negatives included.
 
-    def __init__(self, config: LossConfig, item_counts: Tensor, device: torch.device | str) -> None:
-        self.config, self.num_items = config, len(item_counts)
+    Args:
+        config: which loss.
+        item_counts: int64 (V,), training events of each item.
+        device: where it is computed.
+        sparse: give the item vectors a sparse gradient; of sampled losses alone.
+    """
+
+    def __init__(
+        self, config: LossConfig, item_counts: Tensor, device: torch.device | str, sparse: bool = False
+    ) -> None:
+        self.config, self.num_items, self.sparse = config, len(item_counts), sparse
         self.bfloat16 = resolve_precision(config.score_precision, device) == "bfloat16"
         self.popularity = item_counts.float().clamp(min=1).to(device) if config.log_q else None
 
@@ -141,11 +157,11 @@ class Objective:
         negatives = self._draw(hidden.shape[0], hidden.device)
         if config.loss == "sampled_softmax":
             log_q = None if self.popularity is None else self.popularity.log()
-            return sampled_softmax_loss(*args, negatives, log_q=log_q)
+            return sampled_softmax_loss(*args, negatives, log_q=log_q, sparse=self.sparse)
         beta = 1.0
         if config.loss == "gbce":
             beta = gbce_beta(config.num_negatives, self.num_items, config.calibration)
-        return bce_loss(*args, negatives, beta=beta)
+        return bce_loss(*args, negatives, beta=beta, sparse=self.sparse)
 
     def _draw(self, positions: int, device: torch.device) -> Tensor:
         """Negatives: uniform over the catalogue, or by popularity where logQ corrects for it."""

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from rsir.data.batches import Batch, Room, TrainingRows
@@ -29,6 +29,8 @@ from rsir.replay import Replay
 from rsir.rng import generator_seed
 from rsir.softmax import SoftTargets
 
+MANY_ITEMS = 100_000
+"""Above so many items an update need not move all of them."""
 CHECKPOINT_SHARE = 0.05
 """Of the time of a training run, what saving its progress may take."""
 
@@ -47,11 +49,26 @@ class TrainingConfig(LossConfig):
     ema: float | None = Field(
         0.995, gt=0, lt=1, description="judge and keep a running mean of the weights with this decay"
     )
+    item_updates: Literal["auto", "all", "touched"] = Field(
+        "auto",
+        description="with a sampled loss, move all item vectors in an update, or those it touches; "
+        "auto: touched above 100,000 items",
+    )
     min_period: int = Field(
         40, ge=1, description="a period, at whose end validation is looked at, is one pass or so many updates"
     )
     max_periods: int = Field(200, ge=1, description="periods at most")
     patience: int = Field(8, ge=1, description="periods without a better validation figure before stopping")
+
+    @model_validator(mode="after")
+    def _touched_alone(self) -> TrainingConfig:
+        if self.item_updates == "touched" and self.loss == "softmax":
+            raise ValueError(
+                "item_updates='touched' needs a sampled loss: the whole softmax touches each item"
+            )
+        if self.item_updates == "touched" and (self.weight_decay or self.gradient_clip is not None):
+            raise ValueError("item_updates='touched' goes without weight_decay and gradient_clip: unset them")
+        return self
 
 
 @dataclass(frozen=True)
@@ -165,7 +182,8 @@ def fit(
     Raises:
         DataError: if no sequence has two events.
         ConfigError: if each place is to predict but the model sees later events, or a teacher is given
-            with another loss than the full softmax, or reads less than the model.
+            with another loss than the full softmax, or reads less than the model, or touched item vectors
+            alone are to move where the model has no table of them.
     """
     if config.targets == "every" and not model.causal:
         raise ConfigError(
@@ -200,6 +218,19 @@ def _check_teacher(teacher: SequenceModel, pupil: SequenceModel, config: Trainin
         )
 
 
+def _touched_table(model: SequenceModel, config: TrainingConfig) -> torch.nn.Embedding | None:
+    """The item vectors, if an update is to move those alone that it touches."""
+    table, wanted = model.item_table(), config.item_updates
+    if wanted == "touched" and table is None:
+        raise ConfigError(
+            f"{type(model).__name__} does not look its item vectors up row by row, so each update moves all: "
+            "set training.item_updates=all"
+        )
+    possible = config.loss != "softmax" and not config.weight_decay and config.gradient_clip is None
+    large = model.num_items > MANY_ITEMS
+    return table if wanted == "touched" or (wanted == "auto" and possible and large) else None
+
+
 def period_of(data: Sequences, config: TrainingConfig, max_length: int) -> int:
     """Updates in a period: one pass over `data` but not too few. The observed data's is every arm's."""
     rows = len(TrainingRows.build(data, max_length, config.targets))
@@ -228,7 +259,8 @@ class _Training:
         self.per_pass = -(-len(self.rows) // config.batch_size)
         self.period, self.budget = period or max(config.min_period, self.per_pass), budget
         self.normaliser = self.rows.num_predictions / self.per_pass
-        self.loss = Objective(config, data.item_counts(), device)
+        table = _touched_table(model, config)
+        self.loss = Objective(config, data.item_counts(), device, sparse=table is not None)
         self.generator = torch.Generator(device)
         self.descent = Descent(
             model,
@@ -238,6 +270,7 @@ class _Training:
             warmup=config.warmup,
             gradient_clip=config.gradient_clip,
             ema=config.ema,
+            table=table,
         )
         self.replay = self._replay() if torch.device(device).type == "cuda" else None
         self.best = copied(model)
@@ -265,7 +298,7 @@ class _Training:
         started, now = time.perf_counter(), self.now
         stop = now.updates + self.period
         loss = self._updates(stop if self.budget is None else min(stop, self.budget))
-        kept = self.descent.mean or copied(self.model)
+        kept = self.descent.mean() or copied(self.model)
         metrics = self._judge(validate, kept)
         now.period += 1
         now.since_best += 1
@@ -335,7 +368,7 @@ class _Training:
 
     def _judge(self, validate: Callable[[SequenceModel], dict[str, float]], kept: State) -> dict[str, float]:
         """Validation metrics of the weights that would be kept."""
-        if self.descent.mean is None:
+        if self.config.ema is None:
             return validate(self.model)
         raw = copied(self.model)
         self.model.load_state_dict(kept)
@@ -376,7 +409,7 @@ class _Training:
     def release(self) -> None:
         """Free what was recorded and the gradients at once: replay and run know each other."""
         self.replay = None
-        self.model.zero_grad(set_to_none=True)
+        self.descent.release()
 
     def finish(self, ended: str) -> Fit:
         """Leave the model with its best weights and say what happened."""

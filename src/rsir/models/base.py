@@ -116,6 +116,13 @@ class SequenceModel(nn.Module, ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} reads each prefix anew")
 
+    def item_table(self) -> nn.Embedding | None:
+        """Where the item vectors are, if each use looks up rows as its `sparse` says; None if not.
+
+        With a sampled loss an update then need only move the rows that it touches (`rsir.touched`).
+        """
+        return None
+
     def auxiliary_loss(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
         """What a network adds to the loss of a training batch; a scalar, None for nothing.
 

@@ -83,7 +83,7 @@ class SASRec(SequenceModel):
         return self._finish(x)
 
     def _embed(self, items: Tensor, place: Tensor) -> Tensor:
-        x = F.embedding(items, self.item.weight)
+        x = F.embedding(items, self.item.weight, sparse=self.item.sparse)
         if self.config.scale_embedding:
             x = x * self.config.dim**0.5
         if self.position is not None:
@@ -112,6 +112,10 @@ class SASRec(SequenceModel):
         """Item vectors; (V, D)."""
         weight = self.item.weight
         return weight if self.config.cosine is None else F.normalize(weight, dim=-1)
+
+    def item_table(self) -> nn.Embedding | None:
+        """See `SequenceModel.item_table`."""
+        return self.item if self.config.cosine is None else None
 
 
 class _Block(nn.Module):

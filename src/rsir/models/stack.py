@@ -80,7 +80,7 @@ class Stack(SequenceModel):
 
     def encode(self, histories: Ragged) -> Tensor:
         """States after every event; (N, D)."""
-        x = self.dropout(F.embedding(histories.values, self.item.weight))
+        x = self.dropout(F.embedding(histories.values, self.item.weight, sparse=self.item.sparse))
         for layer in self.layers:
             x = layer(x, histories)
         return self.norm_out(x)
@@ -98,6 +98,10 @@ class Stack(SequenceModel):
     def item_vectors(self) -> Tensor:
         """Item vectors; (V, D)."""
         return self.item.weight
+
+    def item_table(self) -> nn.Embedding | None:
+        """See `SequenceModel.item_table`."""
+        return self.item
 
 
 class Residual(Layer):
