@@ -34,6 +34,7 @@ LOOPS = (
     "models/registers.py",
     "models/search.py",
     "models/settle.py",
+    "models/standing.py",
     "models/vnni.py",
     "steps.py",
 )

@@ -20,6 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from rsir.compiled import loops
 from rsir.data.splits import Cases
 from rsir.errors import ConfigError, DataError, ModelError
 from rsir.models.base import Recommender, SequenceModel
@@ -125,7 +126,7 @@ def ranks_and_lists(
             seen_P = _Seen.of(batch, seen, model.num_items)
             for part, scores_BV in score(batch):
                 masked = seen_P.part(part)
-                found.append(_rank(scores_BV, batch.target[part], masked))
+                found.append(_rank(scores_BV, batch.target[part], masked, check))
                 if num_listed:
                     listed.append(_list(scores_BV, masked, num_listed))
             if progress is not None:
@@ -193,16 +194,18 @@ class _Check:
         self.model = model
         self.finite = list[Tensor]()
 
-    def __call__(self, scores_BV: Tensor, rows: int) -> Tensor:
-        """The scores, if nothing is wrong with them yet."""
+    def shape(self, scores_BV: Tensor, rows: int) -> Tensor:
+        """The scores, if their shape is right."""
         name, expected = type(self.model).__name__, (rows, self.model.num_items)
         if scores_BV.shape != expected:
             raise ModelError(f"{name}.score gave shape {tuple(scores_BV.shape)}, not {expected}")
-        low, high = torch.aminmax(scores_BV)  # NaN if any score is: one pass, no temporary
-        self.finite.append(torch.isfinite(low) & torch.isfinite(high))
-        if not scores_BV.is_cuda:
-            self.end()
         return scores_BV
+
+    def see(self, finite: Tensor) -> None:
+        """Whether some scores are finite; bool ()."""
+        self.finite.append(finite)
+        if not finite.is_cuda:
+            self.end()
 
     def end(self) -> None:
         """Look at what was not looked at yet."""
@@ -218,7 +221,7 @@ def _scorer(model: Recommender, check: _Check) -> Callable[[Cases], Iterator[tup
     if isinstance(model, SequenceModel):
         vectors_DV = model.item_vectors().T.contiguous()
         return lambda batch: _parts(model, vectors_DV, batch, check)
-    return lambda batch: iter([(slice(0, len(batch)), check(model.score(batch.histories), len(batch)))])
+    return lambda batch: iter([(slice(0, len(batch)), check.shape(model.score(batch.histories), len(batch)))])
 
 
 def _parts(
@@ -230,7 +233,7 @@ def _parts(
     for start in range(0, len(batch), rows):
         part = slice(start, min(start + rows, len(batch)))
         scores_BV = (states[part] @ vectors_DV).float()
-        yield part, check(scores_BV, part.stop - part.start)
+        yield part, check.shape(scores_BV, part.stop - part.start)
 
 
 @dataclass(frozen=True)
@@ -274,12 +277,26 @@ class _Seen:
         return _Seen(row, self.item[pairs], self.barred[pairs], self.counts[pairs], ends - ends[0])
 
 
-def _rank(scores_BV: Tensor, target_B: Tensor, seen: _Seen) -> Tensor:
+def _standing(scores_BV: Tensor, goal_B1: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """How many scores are higher than the goal, how many level, int32 (B,) each; whether all are finite."""
+    standing = loops("rsir.models.standing") if scores_BV.is_cpu else None
+    if standing is None or scores_BV.dtype != torch.float32 or not scores_BV.is_contiguous():
+        # int32 sums: eight times as fast as the default int64 on a CPU
+        higher = (scores_BV > goal_B1).sum(1, dtype=torch.int32)
+        level = (scores_BV >= goal_B1).sum(1, dtype=torch.int32) - higher - 1
+        low, high = torch.aminmax(scores_BV)  # NaN if any score is: one pass, no temporary
+        return higher, level, torch.isfinite(low) & torch.isfinite(high)
+    higher, level = torch.empty(2, len(scores_BV), dtype=torch.int32)
+    scores, goal = scores_BV.numpy(), goal_B1[:, 0].contiguous().numpy()
+    wrong = standing.count(scores, scores.view("int32"), goal, higher.numpy(), level.numpy())
+    return higher, level, torch.tensor(wrong == 0)
+
+
+def _rank(scores_BV: Tensor, target_B: Tensor, seen: _Seen, check: _Check) -> Tensor:
     """Tie-aware rank of the target; float64 (B,). Masked items are taken off the counts afterwards."""
     goal_B1 = scores_BV.gather(1, target_B[:, None])
-    # int32 sums: eight times as fast as the default int64 on a CPU
-    higher = (scores_BV > goal_B1).sum(1, dtype=torch.int32)
-    level = (scores_BV >= goal_B1).sum(1, dtype=torch.int32) - higher - 1
+    higher, level, finite = _standing(scores_BV, goal_B1)
+    check.see(finite)
     score_P, goal_P = scores_BV[seen.row, seen.item], goal_B1[seen.row, 0]
     none = torch.zeros_like(target_B)
     masked_higher = none.index_add(0, seen.row, ((score_P > goal_P) & seen.counts).long())
