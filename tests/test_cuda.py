@@ -86,20 +86,28 @@ def test_learns_as_on_the_cpu(name: str) -> None:
     assert there.best_value == pytest.approx(here.best_value, abs=0.02)
 
 
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What records an update, once for each."""
+    found: list[object] = []
+    record = Replay._record
+
+    def told(self: Replay, slot: Slot) -> torch.cuda.CUDAGraph:
+        found.append(type(self))
+        return record(self, slot)
+
+    monkeypatch.setattr(Replay, "_record", told)
+    return found
+
+
 @pytest.mark.parametrize("name", [name for name in MODELS if network(name).replayable])
-def test_a_replayed_update_is_the_update(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replayed_update_is_the_update(
+    name: str, recorded: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With dropout, warm-up, clipping and a running mean: the same losses and the same weights in the end."""
     config = TrainingConfig(
         batch_size=32, max_periods=3, min_period=10, warmup=12, gradient_clip=1.0, weight_decay=0.01
     )
-    recorded: list[object] = []
-    record = Replay._record
-
-    def told(self: Replay, slot: Slot) -> torch.cuda.CUDAGraph:
-        recorded.append(self)
-        return record(self, slot)
-
-    monkeypatch.setattr(Replay, "_record", told)
     replayed, one = fitted(name, "cuda", config)
     assert len(recorded) == 1
     monkeypatch.setattr("rsir.replay._BEFORE", 10**9)
@@ -126,7 +134,7 @@ def test_updates_are_not_waited_for(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["sasrec", "gru4rec"])
-def test_goes_on_where_it_stopped(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_goes_on_where_it_stopped(name: str, recorded: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     """In another process nothing is recorded yet; the weights are the same in the end."""
     monkeypatch.setattr("rsir.train.CHECKPOINT_SHARE", math.inf)
     config = TrainingConfig(batch_size=32, max_periods=4, min_period=10, patience=9)
@@ -136,12 +144,13 @@ def test_goes_on_where_it_stopped(name: str, monkeypatch: pytest.MonkeyPatch) ->
         fitted(name, "cuda", config, checkpoint=kept)
     kept.left = None
     resumed, result = fitted(name, "cuda", config, checkpoint=kept)
+    assert len(recorded) == 3
     assert [look.loss for look in result.looks] == pytest.approx([look.loss for look in expected.looks], 1e-4)
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
 
 
-def test_times_and_many_events_are_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_times_and_many_events_are_replayed(recorded: list[object], monkeypatch: pytest.MonkeyPatch) -> None:
     """HSTU reads times; above 3,072 events PyTorch takes another way to the gradient of a lookup."""
     rows = [[(7 * row + place) % 40 for place in range(12)] for row in range(900)]
     plain = Ragged.from_lists(rows)
@@ -155,9 +164,20 @@ def test_times_and_many_events_are_replayed(monkeypatch: pytest.MonkeyPatch) -> 
         found = fit(model, data, config, lambda _: {"ndcg@10": 0.0}, seed=1, device="cuda")
         losses.append([look.loss for look in found.looks])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert len(recorded) == 1
 
 
-def test_a_fit_that_was_given_up_does_not_hurt_the_next() -> None:
+@pytest.mark.parametrize("loss", ["sampled_softmax", "bce"])
+def test_touched_item_vectors_alone_move_as_on_the_cpu(loss: str) -> None:
+    """Without dropout; negatives are drawn by another generator, so that figures are near, not equal."""
+    config = TrainingConfig(
+        **{**FAST.model_dump(), "loss": loss, "num_negatives": 6, "item_updates": "touched"}
+    )
+    (_, here), (_, there) = (fitted("sasrec", device, config) for device in ("cpu", "cuda"))
+    assert there.best_value == pytest.approx(here.best_value, abs=0.05)
+
+
+def test_a_fit_that_was_given_up_does_not_hurt_the_next(recorded: list[object]) -> None:
     def give_up(look: Any) -> None:
         raise KeyboardInterrupt
 
@@ -167,6 +187,7 @@ def test_a_fit_that_was_given_up_does_not_hurt_the_next() -> None:
         fitted("sasrec", "cuda", config, progress=give_up)
     _, result = fitted("sasrec", "cuda", config)
     assert [look.loss for look in result.looks] == pytest.approx([look.loss for look in expected.looks], 1e-4)
+    assert len(recorded) == 3
 
 
 def test_ranks_are_those_of_the_cpu() -> None:

@@ -51,12 +51,37 @@ def test_a_gradient_is_clipped_and_weights_decay() -> None:
 def test_the_mean_follows_by_a_number_kept_in_memory_as_by_one_in_python() -> None:
     """The way of a GPU, here on a CPU."""
     found = []
-    for step in (0.25, torch.tensor(0.25)):
+    for step in (None, torch.tensor(0.25)):
         descent = Descent(one_weight(), "cpu", **SETTINGS)
-        descent._mean_step = step
+        descent._mean_step, descent._kept_step = 0.25, step
         descent._average({"weight": (mean := torch.tensor([[3.0]]))})
         found.append(float(mean))
     assert found == [2.5, 2.5]
+
+
+class Odd(nn.Module):
+    """A weight with two names, and a number that is no weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = one_weight()
+        self.other = self.one
+        self.register_buffer("count", torch.zeros(()))
+
+
+def test_a_weight_with_two_names_has_one_mean_and_other_state_is_as_it_is() -> None:
+    model = Odd()
+    descent = Descent(model, "cpu", **SETTINGS)
+    for update in range(3):
+        descent.pace(update)
+        descent.step(model.one.weight.sum())
+        model.count += 1
+    mean = descent.mean()
+    assert mean is not None
+    assert mean.keys() == model.state_dict().keys()
+    assert float(mean["one.weight"]) == float(mean["other.weight"])
+    assert float(model.one.weight.detach()) < float(mean["one.weight"]) < 1
+    assert mean["count"] == 3
 
 
 @pytest.mark.parametrize("ema", [None, 0.9])

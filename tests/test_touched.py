@@ -8,13 +8,16 @@ from pydantic import ValidationError
 from test_train import FAST, Kept, V, new_model, ring, train
 from torch import Tensor, nn
 
+from rsir.data.sequences import Sequences
 from rsir.descent import Descent
 from rsir.errors import ConfigError
 from rsir.losses import Objective
 from rsir.models import MODELS, build_model
+from rsir.models.fearec import FEARec, FEARecConfig
+from rsir.models.sasrec import SASRec, SASRecConfig
 from rsir.ragged import Ragged
 from rsir.touched import TouchedRows
-from rsir.train import TrainingConfig, _touched_table
+from rsir.train import Fit, TrainingConfig, fit, touched_table
 
 SAMPLED = {"loss": "sampled_softmax", "num_negatives": 6, "item_updates": "touched"}
 
@@ -83,14 +86,25 @@ def test_learns_a_ring(change: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("ema", [None, 0.9])
 def test_goes_on_exactly_where_it_stopped(ema: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over so many items that most rest in an update."""
     monkeypatch.setattr("rsir.train.CHECKPOINT_SHARE", float("inf"))
-    config = TrainingConfig(**{**FAST.model_dump(), **SAMPLED, "ema": ema, "max_periods": 5})
-    whole, expected = train(config, period=7)
+    rows = [[(37 * row + 11 * place) % 400 for place in range(2 + row % 4)] for row in range(60)]
+    data = Sequences.observed(Ragged.from_lists(rows), 400)
+    settings = {**FAST.model_dump(), **SAMPLED, "ema": ema, "max_periods": 5, "batch_size": 4}
+
+    def fitted(**options: Any) -> tuple[SASRec, Fit]:
+        torch.manual_seed(0)
+        model = SASRec(400, SASRecConfig(dim=8, dropout=0.1, max_length=10))
+        look = lambda model: {"ndcg@10": float(model.item.weight.sum())}  # noqa: E731
+        found = fit(model, data, TrainingConfig(**settings), look, seed=3, period=3, **options)
+        return model, found
+
+    whole, expected = fitted()
     kept = Kept(2)
     with pytest.raises(KeyboardInterrupt):
-        train(config, period=7, checkpoint=kept)
+        fitted(checkpoint=kept)
     kept.left = None
-    resumed, result = train(config, period=7, checkpoint=kept)
+    resumed, result = fitted(checkpoint=kept)
     assert [(look.loss, look.value) for look in result.looks] == [
         (look.loss, look.value) for look in expected.looks
     ]
@@ -116,18 +130,90 @@ def test_the_sparse_gradient_is_the_gradient(loss: str, negatives: str, log_q: b
 def test_large_catalogues_alone_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     model = new_model()
     sampled = TrainingConfig(loss="bce")
-    assert _touched_table(model, sampled) is None
+    assert touched_table(model, sampled) is None
     monkeypatch.setattr("rsir.train.MANY_ITEMS", V - 1)
-    assert _touched_table(model, sampled) is model.item
+    assert touched_table(model, sampled) is model.item
     for change in (
         {"loss": "softmax"},
         {"weight_decay": 0.1},
         {"gradient_clip": 1.0},
         {"item_updates": "all"},
     ):
-        assert _touched_table(model, sampled.model_copy(update=change)) is None
+        assert touched_table(model, sampled.model_copy(update=change)) is None
+    for change in ({"loss": "softmax"}, {"weight_decay": 0.1}, {"gradient_clip": 1.0}):
+        with pytest.raises(ConfigError, match="item_updates=all"):
+            touched_table(model, sampled.model_copy(update={"item_updates": "touched", **change}))
     cosine = build_model(MODELS["sasrec"].config(cosine=2.0, dim=8), V)
-    assert _touched_table(cosine, sampled) is None
+    assert touched_table(cosine, sampled) is None
+    model.item.weight.requires_grad_(False)
+    assert touched_table(model, sampled) is None
+
+
+class Normalised(SASRec):
+    """Item vectors of length 1."""
+
+    def item_vectors(self) -> Tensor:
+        return nn.functional.normalize(self.item.weight)
+
+
+class Untied(SASRec):
+    """Other vectors to score with."""
+
+    def __init__(self, num_items: int, config: SASRecConfig) -> None:
+        super().__init__(num_items, config)
+        self.out = nn.Embedding(num_items, config.dim)
+
+    def item_vectors(self) -> Tensor:
+        return self.out.weight
+
+
+class Looked(SASRec):
+    """Rows looked up in its own way."""
+
+    def _embed(self, items: Tensor, place: Tensor) -> Tensor:
+        return self.dropout(self.item.weight[items])
+
+
+class Shrunk(SASRec):
+    """A further loss over all item vectors."""
+
+    def auxiliary_loss(self, batch: Any, generator: Any) -> Tensor:
+        return 1e-3 * self.item.weight.square().sum()
+
+
+@pytest.mark.parametrize("kind", [Normalised, Untied, Looked, Shrunk])
+def test_networks_of_ones_own_train_as_before(kind: type[SASRec], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What builds on a network of ours may use all item vectors in an update."""
+    monkeypatch.setattr("rsir.train.MANY_ITEMS", V - 1)
+    shape = SASRecConfig(dim=16, num_heads=1, dropout=0.1, max_length=10)
+    config = TrainingConfig(**{**FAST.model_dump(), "loss": "sampled_softmax", "num_negatives": 6})
+    model, _ = train(config, kind(V, shape), budget=3)
+    assert touched_table(model, config) is None
+    with pytest.raises(ConfigError, match="item_updates=all"):
+        train(config.model_copy(update={"item_updates": "touched"}), kind(V, shape), budget=3)
+
+    class Claims(kind):  # type: ignore[misc, valid-type]
+        row_by_row = True
+
+    if kind in (Looked, Shrunk):
+        with pytest.raises(ConfigError, match="item_updates=all"):
+            train(config, Claims(V, shape), budget=3)
+
+
+def test_what_says_nothing_of_itself_is_nothing() -> None:
+    class Mine(FEARec):
+        pass
+
+    class Chosen(FEARec):
+        @property
+        def row_by_row(self) -> bool:  # type: ignore[override]
+            return False
+
+    mine = Mine(V, FEARecConfig(dim=8))
+    assert (mine.replayable, mine.row_by_row) == (False, False)
+    assert not Chosen(V, FEARecConfig(dim=8)).row_by_row
+    ours = FEARec(V, FEARecConfig(dim=8))
+    assert (ours.replayable, ours.row_by_row) == (True, True)
 
 
 @pytest.mark.parametrize(
@@ -143,9 +229,9 @@ def test_every_backbone_with_a_table_gets_a_sparse_gradient(name: str) -> None:
     model = build_model(MODELS[name].config(dim=8, dropout=0.0, max_length=10), V)
     if name == "cl4srec":
         with pytest.raises(ConfigError, match="item_updates=all"):
-            _touched_table(model, TrainingConfig(**SAMPLED))
+            touched_table(model, TrainingConfig(**SAMPLED))
         return
-    table = _touched_table(model, TrainingConfig(**SAMPLED))
+    table = touched_table(model, TrainingConfig(**SAMPLED))
     assert table is not None
     assert table.weight is model.item_vectors()
     rows = TouchedRows(table, averaged=False)

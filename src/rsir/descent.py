@@ -41,31 +41,34 @@ class Descent:
         table: nn.Embedding | None = None,
     ) -> None:
         on_gpu = torch.device(device).type == "cuda"
-        self._touched = None if table is None else TouchedRows(table, ema is not None)
         named = dict(model.named_parameters())
-        self._apart = next((name for name, x in named.items() if table and x is table.weight), None)
-        self._named = {name: x for name, x in named.items() if name != self._apart}
+        self._table_name = next((name for name, x in named.items() if table and x is table.weight), "")
+        self._named = {name: x for name, x in named.items() if name != self._table_name}
         self._model, self._rate, self._warmup = model, learning_rate, warmup
         self._clip, self._decay = gradient_clip, ema
         self._adam = torch.optim.AdamW(
-            self._named.values(),
+            [{"params": list(self._named.values())}],
             lr=torch.tensor(learning_rate, device=device) if on_gpu else learning_rate,
             weight_decay=weight_decay,
             fused=True,
             capturable=on_gpu,
         )
-        self._mean_step: float | Tensor = torch.zeros((), device=device) if on_gpu else 0.0
-        self._mean = copied(model) if ema else None
+        self._mean_step = 0.0
+        self._kept_step = torch.zeros((), device=device) if on_gpu else None
+        self._means = {name: x.detach().clone() for name, x in self._named.items()} if ema else None
+        self._touched = TouchedRows(table, ema is not None) if table and self._table_name else None
 
     def pace(self, update: int) -> None:
         """Set how far the given update moves the weights, and these their mean; young means follow faster."""
         rate = self._rate * min(1.0, (update + 1) / (self._warmup + 1))
         for group in self._adam.param_groups:
-            group["lr"] = _set(group["lr"], rate)
+            group["lr"] = group["lr"].fill_(rate) if isinstance(group["lr"], Tensor) else rate
         if self._touched is not None:
             self._touched.pace(rate)
         if self._decay is not None:
-            self._mean_step = _set(self._mean_step, 1 - min(self._decay, (1 + update) / (10 + update)))
+            self._mean_step = 1 - min(self._decay, (1 + update) / (10 + update))
+            if self._kept_step is not None:
+                self._kept_step.fill_(self._mean_step)
 
     def step(self, loss: Tensor) -> None:
         """Move the weights down the gradient of a loss, and their mean towards them."""
@@ -75,27 +78,34 @@ class Descent:
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._clip)
         self._adam.step()
         if self._touched is not None:
-            self._touched.step(float(self._mean_step))
-        if self._mean is not None:
-            self._average(self._mean)
-
-    def mean(self) -> State | None:
-        """The running mean of the weights; None without one."""
-        if self._mean is not None and self._touched is not None and self._apart is not None:
-            of_table = self._touched.mean()
-            assert of_table is not None
-            self._mean[self._apart] = of_table
-        return self._mean
+            self._touched.step(self._mean_step)
+        if self._means:
+            self._average(self._means)
 
     @torch.no_grad()
-    def _average(self, mean: State) -> None:
-        means, weights = [mean[name] for name in self._named], list[Tensor](self._named.values())
-        if isinstance(self._mean_step, float):
+    def _average(self, kept: State) -> None:
+        means, weights = list(kept.values()), list[Tensor](self._named.values())
+        if self._kept_step is None:
             torch._foreach_lerp_(means, weights, self._mean_step)
         else:
             further = torch._foreach_sub(weights, means)
-            torch._foreach_mul_(further, self._mean_step)
+            torch._foreach_mul_(further, self._kept_step)
             torch._foreach_add_(means, further)
+
+    def mean(self) -> State | None:
+        """The network's state with the running mean of its weights; None without one.
+
+        A weight that has two names has one mean; what is no weight is as it is.
+        """
+        if self._means is None:
+            return None
+        means = dict(self._means)
+        if self._touched is not None and (of_table := self._touched.mean()) is not None:
+            means[self._table_name] = of_table
+        of_weight = {id(x): means[name] for name, x in self._model.named_parameters()}
+        names = self._model.named_parameters(remove_duplicate=False)
+        state = {name: x.detach() for name, x in self._model.state_dict().items()}
+        return {**state, **{name: of_weight[id(x)] for name, x in names if name in state}}
 
     def snapshot(self) -> dict[str, State]:
         """All that a later process needs to go on, in groups: "ema", and "adam.NAME" for each parameter."""
@@ -103,21 +113,22 @@ class Descent:
         moments = self._adam.state_dict()["state"]
         groups: dict[str, State] = {f"adam.{names[index]}": state for index, state in moments.items()}
         if self._touched is not None:
-            groups[f"adam.{self._apart}"] = self._touched.snapshot()
+            groups[f"adam.{self._table_name}"] = self._touched.snapshot()
         return groups if (mean := self.mean()) is None else {"ema": mean, **groups}
 
     def resume(self, groups: dict[str, State]) -> None:
         """Go on from a snapshot; other groups are passed over."""
-        self._mean = groups.get("ema")
+        mean = groups.get("ema")
+        self._means = None if mean is None else {name: mean[name] for name in self._named}
         state = self._adam.state_dict()
         state["state"] = {i: groups[f"adam.{n}"] for i, n in enumerate(self._named) if f"adam.{n}" in groups}
         self._adam.load_state_dict(state)
-        if self._touched is not None and self._apart is not None:
-            of_table = None if self._mean is None else self._mean[self._apart]
-            self._touched.resume(groups[f"adam.{self._apart}"], of_table)
+        if self._touched is not None:
+            of_table = None if mean is None else mean[self._table_name]
+            self._touched.resume(groups[f"adam.{self._table_name}"], of_table)
 
     def release(self) -> None:
-        """Leave the network as it is without."""
+        """Leave the network without gradients, and its table as it was."""
         self._model.zero_grad(set_to_none=True)
         if self._touched is not None:
             self._touched.release()
@@ -126,8 +137,3 @@ class Descent:
 def copied(model: nn.Module) -> State:
     """A copy of a network's weights."""
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
-def _set(kept: float | Tensor, value: float) -> float | Tensor:
-    """The value, on a GPU in the place where it is kept."""
-    return kept.fill_(value) if isinstance(kept, Tensor) else value

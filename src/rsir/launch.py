@@ -19,13 +19,14 @@ from rsir.data.splits import Split, split
 from rsir.data.truth import Truth
 from rsir.devices import environment, peak_rss_bytes, resolve_device, resolve_precision
 from rsir.files import locked, write_json
-from rsir.models import HSTUConfig
+from rsir.models import HSTUConfig, build_model
 from rsir.models.base import SequenceModel
 from rsir.recursion import recurse
 from rsir.refusals import refuse_untrainable
 from rsir.run import Run
 from rsir.store import RunStore, refuse_used
 from rsir.teaching import open_teachers
+from rsir.train import MANY_ITEMS, touched_table
 from rsir.watch import Watch
 
 
@@ -118,10 +119,22 @@ def open_log(log: Any, config: Config) -> tuple[Interactions, Truth | None]:
 def resolved(config: Config, device: torch.device, log: Interactions) -> Config:
     """The configuration with "auto" replaced by what it means on this device and for this log."""
     precision, model = resolve_precision(config.training.score_precision, device), config.model
-    training = config.training.model_copy(update={"score_precision": precision})
+    training = config.training.model_copy(
+        update={"score_precision": precision, "item_updates": _item_updates(config, len(log.items))}
+    )
     if isinstance(model, HSTUConfig) and model.time_bias == "auto":
         model = model.model_copy(update={"time_bias": log.time is not None})
     return config.model_copy(update={"training": training, "model": model})
+
+
+def _item_updates(config: Config, num_items: int) -> str:
+    """What `training.item_updates` "auto" is; the network is only made where it can be "touched"."""
+    training = config.training
+    if training.item_updates != "auto":
+        return training.item_updates
+    if training.loss == "softmax" or num_items <= MANY_ITEMS:
+        return "all"
+    return "all" if touched_table(build_model(config.model, num_items), training) is None else "touched"
 
 
 def _go(

@@ -112,7 +112,11 @@ class RunStore:
         path = self.folder / "config.toml"
         if not path.is_file():
             raise StoreError(f"{path} is missing: the run directory is incomplete")
-        return load_config(path)
+        config = load_config(path)
+        if "item_updates" in config.training.model_fields_set:
+            return config
+        training = config.training.model_copy(update={"item_updates": "all"})  # made when there was no choice
+        return config.model_copy(update={"training": training})
 
     @property
     def data_facts(self) -> dict[str, Any]:

@@ -14,6 +14,11 @@ import math
 import torch
 from torch import Tensor, nn
 
+from rsir.errors import ConfigError
+
+_MOST = 1 - 1e-12
+"""Of a step of the mean; what is left of it has a logarithm."""
+
 
 class TouchedRows:
     """Moves the rows of a table; use it in place of an optimiser for that one parameter.
@@ -24,8 +29,8 @@ class TouchedRows:
     """
 
     def __init__(self, table: nn.Embedding, averaged: bool) -> None:
+        self._table, self._weight, self._was_sparse = table, table.weight, table.sparse
         table.sparse = True
-        self._table, self._weight = table, table.weight
         self.adam = torch.optim.SparseAdam([table.weight])
         self._mean = table.weight.detach().clone() if averaged else None
         self._rested = 0.0  # log Π (1 − step) of all updates so far
@@ -38,14 +43,19 @@ class TouchedRows:
     @torch.no_grad()
     def step(self, mean_step: float) -> None:
         """Move the rows that have a gradient, and their mean by `mean_step` towards them."""
-        assert self._weight.grad is not None
-        self._weight.grad = self._weight.grad.coalesce()
+        gradient = self._weight.grad
+        if gradient is None or not gradient.is_sparse:
+            raise ConfigError(
+                "the network uses all item vectors in an update, so these cannot be moved row by row: "
+                "set training.item_updates=all"
+            )
+        self._weight.grad = gradient.coalesce()
         rows = self._weight.grad.indices()[0]
         if self._mean is not None:
             mean = self._caught_up(self._mean[rows], self._weight[rows], rows)
         self.adam.step()
         if self._mean is not None:
-            self._rested += math.log1p(-mean_step)
+            self._rested += math.log1p(-min(mean_step, _MOST))
             self._mean[rows] = mean.lerp(self._weight[rows], mean_step)
             self._rested_V[rows] = self._rested
 
@@ -73,7 +83,8 @@ class TouchedRows:
         state["state"] = {0: {**moments, "step": int(moments["step"])}}
         self.adam.load_state_dict(state)
         self._mean = mean
+        self._rested, self._rested_V = 0.0, self._rested_V.zero_()
 
     def release(self) -> None:
-        """Give the table a gradient over all rows again."""
-        self._table.sparse = False
+        """Give the table the gradient again that it had."""
+        self._table.sparse = self._was_sparse

@@ -51,8 +51,8 @@ class TrainingConfig(LossConfig):
     )
     item_updates: Literal["auto", "all", "touched"] = Field(
         "auto",
-        description="with a sampled loss, move all item vectors in an update, or those it touches; "
-        "auto: touched above 100,000 items",
+        description="with a sampled loss, move all item vectors in an update, or those it touches; auto: "
+        "touched above 100,000 items, without weight decay and clipping, where the network looks rows up",
     )
     min_period: int = Field(
         40, ge=1, description="a period, at whose end validation is looked at, is one pass or so many updates"
@@ -218,17 +218,26 @@ def _check_teacher(teacher: SequenceModel, pupil: SequenceModel, config: Trainin
         )
 
 
-def _touched_table(model: SequenceModel, config: TrainingConfig) -> torch.nn.Embedding | None:
-    """The item vectors, if an update is to move those alone that it touches."""
-    table, wanted = model.item_table(), config.item_updates
-    if wanted == "touched" and table is None:
-        raise ConfigError(
-            f"{type(model).__name__} does not look its item vectors up row by row, so each update moves all: "
-            "set training.item_updates=all"
-        )
+def touched_table(model: SequenceModel, config: TrainingConfig) -> torch.nn.Embedding | None:
+    """The item vectors, if an update is to move those alone that it touches.
+
+    Raises:
+        ConfigError: if it is to, but cannot.
+    """
+    if config.item_updates == "all":
+        return None
+    table = getattr(model, "item", None) if model.row_by_row else None
+    table = table if table is not None and table.weight is model.item_vectors() else None
     possible = config.loss != "softmax" and not config.weight_decay and config.gradient_clip is None
-    large = model.num_items > MANY_ITEMS
-    return table if wanted == "touched" or (wanted == "auto" and possible and large) else None
+    if table is not None and table.weight.requires_grad and possible:
+        return table if config.item_updates == "touched" or model.num_items > MANY_ITEMS else None
+    if config.item_updates == "touched":
+        raise ConfigError(
+            "training.item_updates='touched' needs a sampled loss without weight_decay and clipping, and "
+            f"a network that looks its item vectors up row by row; this is {type(model).__name__} with loss "
+            f"{config.loss!r}: set item_updates=all"
+        )
+    return None
 
 
 def period_of(data: Sequences, config: TrainingConfig, max_length: int) -> int:
@@ -259,7 +268,7 @@ class _Training:
         self.per_pass = -(-len(self.rows) // config.batch_size)
         self.period, self.budget = period or max(config.min_period, self.per_pass), budget
         self.normaliser = self.rows.num_predictions / self.per_pass
-        table = _touched_table(model, config)
+        table = touched_table(model, config)
         self.loss = Objective(config, data.item_counts(), device, sparse=table is not None)
         self.generator = torch.Generator(device)
         self.descent = Descent(

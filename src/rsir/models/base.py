@@ -78,6 +78,9 @@ class SequenceModel(nn.Module, ABC):
         replayable: whether a GPU may record an update once and replay it for other batches (`rsir.replay`):
             `encode` looks at rows by `Ragged.spread`, draws from PyTorch's own generator alone, leaves
             nothing behind on the CPU, and there is no auxiliary loss. Not inherited: a class says so itself.
+        row_by_row: whether the item vectors are the weight of an `nn.Embedding` named `item`, and each use
+            looks up rows as its `sparse` says, so that with a sampled loss an update need only move the rows
+            that it touches (`rsir.touched`). Not inherited either.
     """
 
     num_items: int
@@ -85,10 +88,13 @@ class SequenceModel(nn.Module, ABC):
     incremental: bool = False
     causal: bool = True
     replayable: bool = False
+    row_by_row: bool = False
 
     def __init_subclass__(cls, **keywords: object) -> None:
         super().__init_subclass__(**keywords)
-        cls.replayable = bool(vars(cls).get("replayable", False))
+        for said in ("replayable", "row_by_row"):
+            if said not in vars(cls):
+                setattr(cls, said, False)
 
     @abstractmethod
     def encode(self, histories: Ragged) -> Tensor:
@@ -115,13 +121,6 @@ class SequenceModel(nn.Module, ABC):
             The states, (P, D), and the memory of the longer prefixes.
         """
         raise NotImplementedError(f"{type(self).__name__} reads each prefix anew")
-
-    def item_table(self) -> nn.Embedding | None:
-        """Where the item vectors are, if each use looks up rows as its `sparse` says; None if not.
-
-        With a sampled loss an update then need only move the rows that it touches (`rsir.touched`).
-        """
-        return None
 
     def auxiliary_loss(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
         """What a network adds to the loss of a training batch; a scalar, None for nothing.

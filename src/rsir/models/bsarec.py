@@ -42,6 +42,7 @@ class BSARec(Stack):
     """A frequency filter and attention side by side."""
 
     replayable = True
+    row_by_row = True
 
     def __init__(self, num_items: int, config: BSARecConfig | None = None) -> None:
         config = config or BSARecConfig()

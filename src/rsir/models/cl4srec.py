@@ -48,10 +48,6 @@ class CL4SRec(SASRec):
         weight = self.item.weight[: self.num_items]
         return weight if self.config.cosine is None else F.normalize(weight, dim=-1)
 
-    def item_table(self) -> None:
-        """None: item vectors are a part of the table."""
-        return None
-
     def auxiliary_loss(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
         """λ times the contrastive loss of two views of each sequence, the mean over sequences."""
         if not self.config.contrast:

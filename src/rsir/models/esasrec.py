@@ -28,6 +28,7 @@ class ESASRec(Stack):
     """Attention and SwiGLU, each behind a gate."""
 
     replayable = True
+    row_by_row = True
 
     def __init__(self, num_items: int, config: ESASRecConfig | None = None) -> None:
         config = config or ESASRecConfig()

@@ -49,12 +49,14 @@ class FEARec(Stack):
     """Frequency-enhanced hybrid attention."""
 
     config: FEARecConfig
+    replayable = True
+    row_by_row = True
 
     def __init__(self, num_items: int, config: FEARecConfig | None = None) -> None:
         config = config or FEARecConfig()
         mixers = (_Mixer(config, number) for number in range(config.num_blocks))
         super().__init__(num_items, config, (Residual(mixer, config, config.ffn_factor) for mixer in mixers))
-        self.replayable = not (config.contrast or config.spectral)
+        self.replayable = type(self).replayable and not (config.contrast or config.spectral)
 
     def auxiliary_loss(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
         """λ₁ · InfoNCE of two dropout views of each sequence + λ₂ · mean |spectrum difference|."""

@@ -33,6 +33,7 @@ class GRU4Rec(Stack):
     """Recurrent layers with residuals."""
 
     replayable = True
+    row_by_row = True
 
     def __init__(self, num_items: int, config: GRU4RecConfig | None = None) -> None:
         config = config or GRU4RecConfig()

@@ -38,6 +38,7 @@ class HSTU(Stack):
     """Hierarchical sequential transduction units."""
 
     replayable = True
+    row_by_row = True
 
     def __init__(self, num_items: int, config: HSTUConfig | None = None) -> None:
         config = config or HSTUConfig()

@@ -38,6 +38,7 @@ class Mamba4Rec(Stack):
     """Selective state spaces."""
 
     replayable = True
+    row_by_row = True
 
     def __init__(self, num_items: int, config: Mamba4RecConfig | None = None) -> None:
         config = config or Mamba4RecConfig()

@@ -52,6 +52,7 @@ class SASRec(SequenceModel):
     """Causal self-attention with item vectors shared between input and output."""
 
     replayable = True
+    row_by_row = True
 
     def __init__(self, num_items: int, config: SASRecConfig | None = None) -> None:
         super().__init__()
@@ -112,10 +113,6 @@ class SASRec(SequenceModel):
         """Item vectors; (V, D)."""
         weight = self.item.weight
         return weight if self.config.cosine is None else F.normalize(weight, dim=-1)
-
-    def item_table(self) -> nn.Embedding | None:
-        """See `SequenceModel.item_table`."""
-        return self.item if self.config.cosine is None else None
 
 
 class _Block(nn.Module):

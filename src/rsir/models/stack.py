@@ -99,10 +99,6 @@ class Stack(SequenceModel):
         """Item vectors; (V, D)."""
         return self.item.weight
 
-    def item_table(self) -> nn.Embedding | None:
-        """See `SequenceModel.item_table`."""
-        return self.item
-
 
 class Residual(Layer):
     """A mixing layer, then a feed-forward layer, each added to what went in: x + f(norm(x)).
