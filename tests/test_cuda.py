@@ -15,7 +15,7 @@ from test_train import FAST, Kept, ring
 from torch import Tensor
 
 from rsir.cli import main
-from rsir.data.batches import Slot
+from rsir.data.room import Slot
 from rsir.data.sequences import Sequences
 from rsir.evaluate import evaluate
 from rsir.generate import GenerationConfig, generate

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from rsir.data.batches import Batch, Room, Slot, TrainingRows
+from rsir.data.batches import Batch, TrainingRows
+from rsir.data.room import Room, Slot
 from rsir.data.sequences import Sequences
 from rsir.models import MODELS, build_model
 from rsir.models.base import SequenceModel

@@ -16,7 +16,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from rsir.data.batches import Batch, Room, Slot
+from rsir.data.batches import Batch
+from rsir.data.room import Room, Slot
 
 _BEFORE = 3
 """Updates made before one is recorded: libraries set themselves up and kernels are compiled at the first."""

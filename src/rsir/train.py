@@ -19,7 +19,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from rsir.data.batches import Batch, Room, TrainingRows
+from rsir.data.batches import Batch, TrainingRows
+from rsir.data.room import Room
 from rsir.data.sequences import Sequences
 from rsir.descent import Descent, State, copied
 from rsir.errors import ConfigError
