@@ -1,10 +1,11 @@
 """Item vectors of which an update moves those alone that it touches.
 
 With a sampled loss most items of a large catalogue have no part in an update, but AdamW, its gradient and the
-running mean pass over all of them. Here the gradient is sparse, and Adam moves the rows it has entries for
-(its moments of the others wait; `torch.optim.SparseAdam`). A row's running mean catches up when the row is
-touched again or the mean is asked for: while a weight w rests, its mean m only nears it,
-m ← w + (m − w) Π (1 − step).
+running mean pass over all of them. Here the gradient is sparse, and rows are moved by Adam without the first
+moment (Kingma & Ba, ICLR 2015, β₁ = 0): then a row without a gradient does not move, and what becomes of it
+meanwhile is known. Its second moment only decays, v ← v β₂ⁿ, and while its weight w rests, its running mean m
+only nears it, m ← w + (m − w) Π (1 − step). So all is as if each update had passed over all rows; both catch
+up when the row is touched again, the mean also when it is asked for.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 
 from rsir.errors import ConfigError
 
+_DECAY, _EPSILON = 0.999, 1e-8
+"""β₂ and ε of Adam, as AdamW has them for all other weights."""
 _MOST = 1 - 1e-12
 """Of a step of the mean; what is left of it has a logarithm."""
 
@@ -31,14 +34,16 @@ class TouchedRows:
     def __init__(self, table: nn.Embedding, averaged: bool) -> None:
         self._table, self._weight, self._was_sparse = table, table.weight, table.sparse
         table.sparse = True
-        self.adam = torch.optim.SparseAdam([table.weight])
+        self._rate, self._updates = 0.0, 0
+        self._square = torch.zeros_like(table.weight, requires_grad=False)
+        self._touched_V = torch.zeros(len(table.weight), dtype=torch.int64, device=table.weight.device)
         self._mean = table.weight.detach().clone() if averaged else None
         self._rested = 0.0  # log Π (1 − step) of all updates so far
-        self._rested_V = torch.zeros(len(table.weight), dtype=torch.float64, device=table.weight.device)
+        self._rested_V = torch.zeros_like(self._touched_V, dtype=torch.float64)
 
     def pace(self, rate: float) -> None:
         """Set the learning rate of the next update."""
-        self.adam.param_groups[0]["lr"] = rate
+        self._rate = rate
 
     @torch.no_grad()
     def step(self, mean_step: float) -> None:
@@ -49,15 +54,25 @@ class TouchedRows:
                 "the network uses all item vectors in an update, so these cannot be moved row by row: "
                 "set training.item_updates=all"
             )
-        self._weight.grad = gradient.coalesce()
-        rows = self._weight.grad.indices()[0]
+        gradient = gradient.coalesce()
+        (rows,), slope = gradient.indices(), gradient.values()
+        before = self._weight[rows]
+        now = before - self._rate * self._direction(rows, slope)
+        self._weight[rows] = now
         if self._mean is not None:
-            mean = self._caught_up(self._mean[rows], self._weight[rows], rows)
-        self.adam.step()
-        if self._mean is not None:
+            mean = self._caught_up(self._mean[rows], before, rows)
             self._rested += math.log1p(-min(mean_step, _MOST))
-            self._mean[rows] = mean.lerp(self._weight[rows], mean_step)
+            self._mean[rows] = mean.lerp(now, mean_step)
             self._rested_V[rows] = self._rested
+
+    def _direction(self, rows: Tensor, slope: Tensor) -> Tensor:
+        """Adam's, with a second moment that has decayed since the rows were last touched."""
+        self._updates += 1
+        gap = self._updates - self._touched_V[rows]
+        square = self._square[rows] * (_DECAY ** gap.double()).to(slope.dtype)[:, None]
+        square.addcmul_(slope, slope, value=1 - _DECAY)
+        self._square[rows], self._touched_V[rows] = square, self._updates
+        return slope / ((square / (1 - _DECAY**self._updates)).sqrt_() + _EPSILON)
 
     def _caught_up(self, mean: Tensor, weight: Tensor, rows: Tensor | slice) -> Tensor:
         """The mean of some rows now, which have not moved since they were last touched."""
@@ -73,15 +88,13 @@ class TouchedRows:
         return self._mean
 
     def snapshot(self) -> dict[str, Tensor]:
-        """Adam's moments and its count of updates."""
-        (state,) = self.adam.state_dict()["state"].values()
-        return {**state, "step": torch.tensor(state["step"])}
+        """All but the mean that a later process needs to go on."""
+        updates = torch.tensor(self._updates)
+        return {"step": updates, "exp_avg_sq": self._square, "touched": self._touched_V}
 
-    def resume(self, moments: dict[str, Tensor], mean: Tensor | None) -> None:
+    def resume(self, kept: dict[str, Tensor], mean: Tensor | None) -> None:
         """Go on from a snapshot, and the mean of that time."""
-        state = self.adam.state_dict()
-        state["state"] = {0: {**moments, "step": int(moments["step"])}}
-        self.adam.load_state_dict(state)
+        self._updates, self._square, self._touched_V = int(kept["step"]), kept["exp_avg_sq"], kept["touched"]
         self._mean = mean
         self._rested, self._rested_V = 0.0, self._rested_V.zero_()
 
