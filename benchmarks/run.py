@@ -84,7 +84,8 @@ def measure(words: list[str], device: str) -> dict[str, Any]:
             **{key: found["data"][key] for key in ("users", "items", "events")},
         }
         found = {**circumstances("run", device), **found, "data": facts}
-        found.pop("peak_device_bytes", None)  # of this process, which used none
+        for mine in ("peak_device_bytes", "run"):  # of this process, which used none; a folder that is gone
+            found.pop(mine, None)
     return found
 
 
