@@ -132,7 +132,7 @@ def _item_updates(config: Config, num_items: int) -> str:
     training = config.training
     if training.item_updates != "auto":
         return training.item_updates
-    if training.loss == "softmax" or num_items <= MANY_ITEMS:
+    if not training.touches_few or num_items <= MANY_ITEMS:
         return "all"
     return "all" if touched_table(build_model(config.model, num_items), training) is None else "touched"
 

@@ -63,13 +63,17 @@ class TrainingConfig(LossConfig):
 
     @model_validator(mode="after")
     def _touched_alone(self) -> TrainingConfig:
-        if self.item_updates == "touched" and self.loss == "softmax":
+        if self.item_updates == "touched" and not self.touches_few:
             raise ValueError(
-                "item_updates='touched' needs a sampled loss: the whole softmax touches each item"
+                "item_updates='touched' needs a sampled loss, since the whole softmax touches each item, and "
+                "neither weight_decay nor gradient_clip: choose another loss, unset them, or set it to 'all'"
             )
-        if self.item_updates == "touched" and (self.weight_decay or self.gradient_clip is not None):
-            raise ValueError("item_updates='touched' goes without weight_decay and gradient_clip: unset them")
         return self
+
+    @property
+    def touches_few(self) -> bool:
+        """Whether an update need not look at all item vectors."""
+        return self.loss != "softmax" and not self.weight_decay and self.gradient_clip is None
 
 
 @dataclass(frozen=True)
@@ -229,8 +233,7 @@ def touched_table(model: SequenceModel, config: TrainingConfig) -> torch.nn.Embe
         return None
     table = getattr(model, "item", None) if model.row_by_row else None
     table = table if table is not None and table.weight is model.item_vectors() else None
-    possible = config.loss != "softmax" and not config.weight_decay and config.gradient_clip is None
-    if table is not None and table.weight.requires_grad and possible:
+    if table is not None and table.weight.requires_grad and config.touches_few:
         return table if config.item_updates == "touched" or model.num_items > MANY_ITEMS else None
     if config.item_updates == "touched":
         raise ConfigError(
