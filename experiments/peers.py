@@ -31,7 +31,7 @@ from rsir.config import load_config
 from rsir.data.sequences import Sequences
 from rsir.data.splits import Split
 from rsir.evaluate import evaluate
-from rsir.evidence.significance import hierarchical_bootstrap
+from rsir.evidence.significance import growth, hierarchical_bootstrap
 from rsir.generate import generate
 from rsir.models import ModelConfig, build_model
 from rsir.models.base import SequenceModel
@@ -58,6 +58,7 @@ class Peers:
         self.settings, self.writers, self.alone = tuple(given.set), given.writers, given.alone
         self.replace, self.plan, self.observed = given.replace, given.plan, given.observed
         self.first: int | None = given.first
+        self.more: int = given.more
         self.folder = given.runs / self.log.stem / self.plan
         self.split: Split = self.run_of(self.names[0]).split()
         self.counts = self.split.train.item_counts()
@@ -88,7 +89,7 @@ class Peers:
         return Ensemble(writers).eval() if len(writers) > 1 else writers[0]
 
     def writers_for(self, peer: str, k: int) -> list[str]:
-        """Who writes for a peer in round k: itself, itself and as many more as rounds before, or all.
+        """Who writes for a peer in round k: itself, itself and some more for each round before, or all.
 
         Or the first few peers, and one more in each further round.
         """
@@ -98,7 +99,7 @@ class Peers:
             return self.names[: self.first + k - 1]
         mine = self.names.index(peer) if self.writers == "newcomers" else 0
         in_turn = self.names[mine:] + self.names[:mine]
-        return in_turn[:k] if self.writers == "newcomers" else in_turn
+        return in_turn[: 1 + self.more * (k - 1)] if self.writers == "newcomers" else in_turn
 
     def synthetic(self, k: int, peer: str) -> Sequences:
         """What round k adds for a peer, made once; the same for all unless each writes alone."""
@@ -219,7 +220,7 @@ def search(given: argparse.Namespace, plan: Peers) -> None:
                 "alone": given.alone,
                 "first": given.first,
             }
-            how |= {"replace": given.replace, "observed": given.observed}
+            how |= {"more": given.more, "replace": given.replace, "observed": given.observed}
             append("peers.jsonl", {**key, **facts, **how, "commit": commit() or ""})
             print(given.log.stem, given.plan, k, peer, told(facts["valid"]), flush=True)
 
@@ -232,6 +233,7 @@ def final(given: argparse.Namespace) -> None:
         by_backbone.setdefault(peer.partition(".")[0], []).append(peer)
     look = partial(evaluate, cases=plan.split.test, train_counts=plan.counts, with_lists=False)
     for backbone, peers in by_backbone.items():
+        gains = dict[str, tuple[torch.Tensor, torch.Tensor]]()
         for k in range(1, given.rounds + 1):
             rivals = [look(control.model(peer, k if given.against else 0)) for peer in peers]
             found = [look(plan.model(peer, k)) for peer in peers]
@@ -240,6 +242,9 @@ def final(given: argparse.Namespace) -> None:
             for metric in SHOWN:
                 before, after = (torch.stack([e.values(metric) for e in side]) for side in (rivals, found))
                 row[metric] = asdict(hierarchical_bootstrap(before, after, seed=0))
+                if metric in gains:
+                    row[f"growth {metric}"] = asdict(growth(gains[metric], (before, after), seed=0))
+                gains[metric] = before, after
             append("peers_test.jsonl", {**row, "commit": commit() or ""})
             for metric in SHOWN:
                 print(backbone, k, metric, f"{row[metric]['mean_b']:.4f}", interval(row[metric]), flush=True)
@@ -264,8 +269,9 @@ def arguments(about: str | None) -> argparse.ArgumentParser:
         "--writers",
         choices=("last", "all", "bases", "newcomers"),
         default="last",
-        help="peers of which rounds write; newcomers: a base more in each",
+        help="peers of which rounds write; newcomers: itself, and bases more in each",
     )
+    parser.add_argument("--more", type=int, default=1, metavar="N", help="newcomers of each further round")
     parser.add_argument(
         "--first", type=int, metavar="N", help="peers that write in round 1, one more in each further round"
     )

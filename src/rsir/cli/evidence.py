@@ -10,6 +10,7 @@ import typer
 from rsir.cli import options as o
 from rsir.cli.output import print_json, print_line, print_table
 from rsir.devices import resolve_device
+from rsir.errors import ConfigError
 from rsir.evidence.audit import audit
 from rsir.evidence.compare import Sampling, compare_runs
 from rsir.evidence.diagnose import Effort, diagnose
@@ -23,6 +24,8 @@ MADE = (
 )  # fmt: skip
 THEORY = ("leakage", "weight", "error", "growth", "contraction", "breakdown_point")
 """Columns of the tables of a diagnosis."""
+GROWTH = ("before", "after", "difference", "low", "high")
+"""Relative gains of a comparison by round."""
 
 Runs = Annotated[
     list[Path],
@@ -33,9 +36,14 @@ Runs = Annotated[
 def compare_verb(
     runs: Runs,
     which: Annotated[str, typer.Option("--round", help="whose model: chosen, base or a number")] = "chosen",
-    split: Annotated[str, typer.Option(help="test or valid")] = "test",
+    split: Annotated[
+        str | None, typer.Option(help="test or valid; default test, by round valid", show_default=False)
+    ] = None,
     within: Annotated[
         bool, typer.Option("--within", help="that round against the controls and base of its own run")
+    ] = False,
+    by_round: Annotated[
+        bool, typer.Option("--by-round", help="each round against its control, and whether gains grow")
     ] = False,
     metric: Annotated[
         list[str] | None, typer.Option(help="as in ndcg@10; repeatable", show_default=False)
@@ -49,13 +57,15 @@ def compare_verb(
 
     Runs that differ in their seed alone are one arm; the first arm is the reference. Two runs are two arms.
     """
+    if within and by_round:
+        raise ConfigError("--within and --by-round are two questions: ask one at a time")
     if out is not None:
         check_comparison_suffix(out)
     found = compare_runs(
         runs,
         which=which,
-        part=split,  # type: ignore[arg-type]
-        within=within,
+        part=split or ("valid" if by_round else "test"),  # type: ignore[arg-type]
+        how="within" if within else "by_round" if by_round else "between",
         metrics=metric,
         sampling=Sampling(samples, seed=seed),
     )
@@ -93,10 +103,24 @@ def _print_comparisons(found: dict[str, Any]) -> None:
             for name, r in c["metrics"].items()
         )  # fmt: skip
         print_table(heads, rows, title=f"{c['b']} against {c['a']}")
+    _print_growth(found["growth"])
     print_line()
     print_line(comparison_answer(found).title)
     for note in found["notes"]:
         print_line(note)
+
+
+def _print_growth(grown: list[dict[str, Any]]) -> None:
+    heads = ["metric", "gain before %", "gain after %", "growth", "from", "to", "p", "Holm"]
+    for step in grown:
+        print_line()
+        rows = [
+            [name, *(None if r[key] is None else 100 * r[key] for key in GROWTH), r["p"], r["p_holm"]]
+            for name, r in step["metrics"].items()
+        ]
+        print_table(
+            heads, rows, title=f"gain of round {step['after']} against that of round {step['before']}"
+        )
 
 
 def audit_verb(

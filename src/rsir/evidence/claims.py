@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from rsir.evidence.arms import Arm, differing_settings
 from rsir.evidence.sides import Part, has_test, round_of, side_of
 
 ENOUGH_SEEDS = 5
 Record = dict[str, Any]
+How = Literal["between", "within", "by_round"]
+"""Arms against each other, a round against its own controls and base, or every round against its control."""
 
 
-def protocol_of(arm: Arm, which: str, part: Part, within: bool) -> Record:
+def protocol_of(arm: Arm, how: How, which: str, part: Part) -> Record:
     """By what the figures of a comparison were taken."""
     run = arm.runs[0]
     return {
@@ -21,7 +23,7 @@ def protocol_of(arm: Arm, which: str, part: Part, within: bool) -> Record:
         "cutoffs": list(run.config.evaluation.cutoffs),
         "part": part,
         "round": which,
-        "within": within,
+        "how": how,
     }
 
 
@@ -46,7 +48,7 @@ def about(arm: Arm, reference: Arm, which: str, part: Part, monitor: str) -> Rec
     }
 
 
-def notes_on(arms: list[Arm], within: bool, controlled: bool) -> list[str]:
+def notes_on(arms: list[Arm], how: How, part: Part, controlled: bool) -> list[str]:
     """What a reader must know before believing a difference."""
     notes, seeds = [], len(arms[0].runs)
     if seeds == 1:
@@ -60,9 +62,14 @@ def notes_on(arms: list[Arm], within: bool, controlled: bool) -> list[str]:
         )
     if any(arm.seeds != arms[0].seeds for arm in arms):
         notes.append("The seeds of the two runs differ: the difference holds training noise too.")
-    if within and not controlled:
+    if how != "between" and not controlled:
         notes.append("There is no control: no gain can be put down to the synthetic data.")
-    if not within:
+    if how == "by_round" and part == "valid":
+        notes.append(
+            "Validation chose each round's best look, so that gains there promise too much; the test split "
+            "is read for the chosen round and its control alone."
+        )
+    if how == "between":
         notes.append(
             "A difference between arms holds everything in which they differ. What the synthetic data "
             "of an arm adds is told by its own control: rsir compare --within."

@@ -1,8 +1,10 @@
 """Is one arm better than another? Paired over seeds and users, with Holm over the whole family.
 
-The reference is the first arm; every other is compared with it. Seeds are resampled outside, users
-inside (`significance.hierarchical_bootstrap`). The family of Holm's rule is every metric of every
-comparison; the buckets, which look where a difference falls, are a family of their own.
+The reference is the first arm; every other is compared with it. Or one arm by itself: a round with its
+controls and base (within), or every round with its control (by round), and then whether gains grow from
+one round to the next. Seeds are resampled outside, users inside (`significance.hierarchical_bootstrap`).
+The family of Holm's rule is every metric of every comparison; the buckets, which look where a difference
+falls, are a family of their own, and so is growth.
 """
 
 from __future__ import annotations
@@ -26,9 +28,9 @@ from rsir.evidence.arms import (
     refuse_unpaired,
     sort_into_arms,
 )
-from rsir.evidence.claims import about, controls_of, notes_on, protocol_of
+from rsir.evidence.claims import How, about, controls_of, notes_on, protocol_of
 from rsir.evidence.sides import Part, Side, refuse_other_cases, side_of
-from rsir.evidence.significance import hierarchical_bootstrap, holm
+from rsir.evidence.significance import Comparison, Growth, growth, hierarchical_bootstrap, holm
 from rsir.metrics import by_name
 
 FEWEST_USERS = 20
@@ -56,7 +58,7 @@ def compare_runs(
     *,
     which: str = "chosen",
     part: Part = "test",
-    within: bool = False,
+    how: How = "between",
     metrics: Sequence[str] | None = None,
     sampling: Sampling = Sampling(),
 ) -> Record:
@@ -64,10 +66,12 @@ def compare_runs(
 
     Args:
         folders: run directories; those that differ in their seed alone are one arm, the first arm is the
-            reference. Exactly two runs are two arms.
+            reference. Exactly two runs are two arms, unless `how` asks for one.
         which: whose model counts: "chosen", "base" or the number of a round.
         part: "test" or "valid"; test figures exist for the base, the chosen round and its controls.
-        within: compare that round with the controls and the base of its own run, for runs of one arm.
+        how: arms with the reference ("between"); or runs of one arm by themselves: that round with its
+            controls and base ("within"), or each round with its control, and its gain with that of the
+            round before ("by_round", where `which` means nothing).
         metrics: names such as "ndcg@10"; default NDCG and recall at each cutoff.
         sampling: how the bootstrap draws.
 
@@ -79,37 +83,47 @@ def compare_runs(
         ConfigError: if there is nothing to compare, or the seeds of two arms differ.
     """
     if not folders:
-        raise ConfigError("no run was given: name at least two, or one with --within")
-    arms = [_one_arm(folders)] if within else sort_into_arms(folders)
+        raise ConfigError("no run was given: name at least two, or one with --within or --by-round")
+    arms = sort_into_arms(folders) if how == "between" else [_one_arm(folders, how)]
     refuse_different([run for arm in arms for run in arm.runs])
     config = arms[0].runs[0].config
     names = list(metrics or (f"{m}@{k}" for k in config.evaluation.cutoffs for m in ("ndcg", "recall")))
     for name in names:
         by_name(name, torch.ones(1))
-    pairs = _within(arms[0], which, part) if within else _between(arms, which, part)
+    pairs = _pairs(arms, how, which, part)
     refuse_other_cases([side for pair in pairs for side in pair])
     comparisons = [_compared(a, b, names, config.monitor, sampling) for a, b in pairs]
+    grown = [_grown(a, b, names, sampling) for a, b in pairwise(pairs)] if how == "by_round" else []
     _adjust([record["metrics"] for record in comparisons])
+    _adjust([record["metrics"] for record in grown])
     return {
-        "protocol": protocol_of(arms[0], which, part, within),
+        "protocol": protocol_of(arms[0], how, which, part),
         "arms": [about(arm, arms[0], which, part, config.monitor) for arm in arms],
         "metrics": comparisons[0]["metrics"],
         "comparisons": comparisons,
-        "notes": notes_on(arms, within, bool(pairs[0][0].name.startswith("control"))),
+        "growth": grown,
+        "notes": notes_on(arms, how, part, bool(pairs[0][0].name.startswith("control"))),
     }
 
 
-def _one_arm(folders: Sequence[str | Path]) -> Arm:
+def _one_arm(folders: Sequence[str | Path], how: How) -> Arm:
     """Runs of one configuration."""
     first, *more = [arm for folder in folders for arm in sort_into_arms([folder])]
     for arm in more:
         if different := differing_settings(first, arm):
             name = next(iter(different))
             raise ConfigError(
-                f"--within takes runs that differ in their seed alone: {name} is {different[name][0]!r} in "
-                f"{first.name} and {different[name][1]!r} in {arm.name}"
+                f"--{how.replace('_', '-')} takes runs that differ in their seed alone: {name} is "
+                f"{different[name][0]!r} in {first.name} and {different[name][1]!r} in {arm.name}"
             )
     return arm_of([first.runs[0], *(arm.runs[0] for arm in more)])
+
+
+def _pairs(arms: list[Arm], how: How, which: str, part: Part) -> list[tuple[Side, Side]]:
+    """Who is held against whom, the reference first."""
+    if how == "between":
+        return _between(arms, which, part)
+    return _within(arms[0], which, part) if how == "within" else _by_round(arms[0], part)
 
 
 def _between(arms: list[Arm], which: str, part: Part) -> list[tuple[Side, Side]]:
@@ -117,7 +131,7 @@ def _between(arms: list[Arm], which: str, part: Part) -> list[tuple[Side, Side]]
     if len(arms) < 2:
         raise ConfigError(
             "the runs given are seeds of one arm: name runs with other settings to compare it "
-            "with, or --within"
+            "with, or --within or --by-round"
         )
     for arm in arms[1:]:
         refuse_unpaired(arms[0], arm)
@@ -138,6 +152,30 @@ def _within(arm: Arm, which: str, part: Part) -> list[tuple[Side, Side]]:
     return [(rival, mine) for rival in (*rivals, side_of(arm, "base", part, name="base"))]
 
 
+def _by_round(arm: Arm, part: Part) -> list[tuple[Side, Side]]:
+    """Each round that all runs have beside its control."""
+    last = min(len(run.arms("control")) for run in arm.runs)
+    if not last:
+        raise ConfigError(
+            "--by-round holds each round against its control, and a run has none: run again with it"
+        )
+    return [
+        (side_of(arm, str(k), part, "control", f"control {k}"), side_of(arm, str(k), part, name=f"round {k}"))
+        for k in range(1, last + 1)
+    ]
+
+
+def _grown(
+    before: tuple[Side, Side], after: tuple[Side, Side], names: list[str], sampling: Sampling
+) -> Record:
+    """Whether a round gains more over its control than the round before."""
+    found = {}
+    for name in names:
+        gains = [(control.values(name), mine.values(name)) for control, mine in (before, after)]
+        found[name] = _plain(growth(*gains, **asdict(sampling)))
+    return {"before": before[1].rounds[0], "after": after[1].rounds[0], "metrics": found}
+
+
 def _compared(a: Side, b: Side, names: list[str], monitor: str, sampling: Sampling) -> Record:
     """One comparison: every metric, and where the differences fall."""
     cutoff = monitor.partition("@")[2]
@@ -152,8 +190,13 @@ def _compared(a: Side, b: Side, names: list[str], monitor: str, sampling: Sampli
 
 
 def _record(a_RN: Tensor, b_RN: Tensor, sampling: Sampling) -> Record:
-    """One metric in plain values; `cases` is called what it counts."""
-    values = asdict(hierarchical_bootstrap(a_RN, b_RN, **asdict(sampling)))
+    """One metric of two sides."""
+    return _plain(hierarchical_bootstrap(a_RN, b_RN, **asdict(sampling)))
+
+
+def _plain(found: Comparison | Growth) -> Record:
+    """Plain values; `cases` is called what it counts."""
+    values = asdict(found)
     values["users"] = values.pop("cases")
     return {name: None if value != value else value for name, value in values.items()}
 

@@ -59,6 +59,35 @@ class Comparison:
     num_samples: int
 
 
+@dataclass(frozen=True)
+class Growth:
+    """Whether arm b gains more over arm a in one place (a later round) than in another.
+
+    Attributes:
+        before: relative gain in the first place, mean_b / mean_a − 1; NaN if mean_a is 0.
+        after: relative gain in the second.
+        difference: after − before.
+        low: lower end of the percentile interval of the difference; NaN if a sample's mean_a is 0.
+        high: upper end of it.
+        p: two-sided, of no growth; never below 2 / (num_samples + 1), NaN where the interval is.
+        level: coverage the interval aims at.
+        cases: number of cases N.
+        seeds: number of seeds R.
+        num_samples: bootstrap samples.
+    """
+
+    before: float
+    after: float
+    difference: float
+    low: float
+    high: float
+    p: float
+    level: float
+    cases: int
+    seeds: int
+    num_samples: int
+
+
 def paired_bootstrap(
     a: Tensor, b: Tensor, *, num_samples: int = 10_000, seed: int = 0, level: float = 0.95
 ) -> Comparison:
@@ -111,6 +140,56 @@ def hierarchical_bootstrap(
     return _compare(a, b, num_samples, seed, level)
 
 
+def growth(
+    before: tuple[Tensor, Tensor],
+    after: tuple[Tensor, Tensor],
+    *,
+    num_samples: int = 10_000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Growth:
+    """Compare two relative gains, each of an arm over its own control, on the same seeds and cases.
+
+    All four arms are drawn together, seeds outside and users inside, as `hierarchical_bootstrap` does: what
+    the two gains share (users, the seed's base) cancels.
+
+    Args:
+        before: the control (R, N) and the arm (R, N) of the first gain.
+        after: those of the second.
+        num_samples: bootstrap samples.
+        seed: fixes the draws.
+        level: of the percentile interval, in (0, 1).
+
+    Raises:
+        DataError: if shapes differ, are empty, or a value is not finite.
+
+    >>> ones = torch.ones(1, 4)
+    >>> found = growth((ones, ones), (ones, 1.5 * ones))
+    >>> found.before, found.after, found.low, found.high
+    (0.0, 0.5, 0.5, 0.5)
+    """
+    for arm in (*before, *after):
+        _check(before[0], arm, 2)
+    _check_sampling(num_samples, level)
+    arms = [arm.double().cpu().numpy() for arm in (*before, *after)]
+    first, second = _gain(*(arm.mean() for arm in arms[:2])), _gain(*(arm.mean() for arm in arms[2:]))
+    sampled_arms = _samples(arms, num_samples, seed)
+    sampled = _gain(*sampled_arms[2:]) - _gain(*sampled_arms[:2])
+    low, high = _interval(sampled, level)
+    return Growth(
+        before=float(first),
+        after=float(second),
+        difference=float(second - first),
+        low=low,
+        high=high,
+        p=_two_sided(sampled),
+        level=level,
+        cases=arms[0].shape[1],
+        seeds=arms[0].shape[0],
+        num_samples=num_samples,
+    )
+
+
 @overload
 def holm(p_values: Mapping[str, float]) -> dict[str, float]: ...
 @overload
@@ -152,16 +231,19 @@ def _check(a: Tensor, b: Tensor, ndim: int) -> None:
         )
 
 
-def _compare(a_RN: Tensor, b_RN: Tensor, num_samples: int, seed: int, level: float) -> Comparison:
+def _check_sampling(num_samples: int, level: float) -> None:
     if num_samples < 1 or not 0 < level < 1:
         raise DataError(f"num_samples {num_samples} must be at least 1 and level {level} between 0 and 1")
+
+
+def _compare(a_RN: Tensor, b_RN: Tensor, num_samples: int, seed: int, level: float) -> Comparison:
+    _check_sampling(num_samples, level)
     a, b = a_RN.double().cpu().numpy(), b_RN.double().cpu().numpy()
     mean_a, mean_b, difference = float(a.mean()), float(b.mean()), float((b - a).mean())
-    sampled_a, sampled = _samples(a, b - a, num_samples, seed)
+    sampled_a, sampled = _samples([a, b - a], num_samples, seed)
     low, high = _interval(sampled, level)
     with np.errstate(divide="ignore", invalid="ignore"):
         relative_low, relative_high = _interval(sampled / sampled_a, level)
-    tail = min(int((sampled <= 0).sum()), int((sampled >= 0).sum()))
     return Comparison(
         mean_a=mean_a,
         mean_b=mean_b,
@@ -171,7 +253,7 @@ def _compare(a_RN: Tensor, b_RN: Tensor, num_samples: int, seed: int, level: flo
         relative=difference / mean_a if mean_a else float("nan"),
         relative_low=relative_low,
         relative_high=relative_high,
-        p=min(1.0, 2 * (1 + tail) / (num_samples + 1)),
+        p=_two_sided(sampled),
         level=level,
         cases=a.shape[1],
         seeds=a.shape[0],
@@ -187,15 +269,30 @@ def _interval(samples: Array, level: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _samples(a_RN: Array, d_RN: Array, num_samples: int, seed: int) -> tuple[Array, Array]:
-    """Bootstrap means of a and of the difference; (num_samples,) each."""
-    seeds, cases = a_RN.shape
-    kinds, size = np.unique(np.concatenate([a_RN, d_RN]), axis=1, return_counts=True)  # (2R, G), (G,)
+def _gain(a: Array, b: Array) -> Array:
+    """Relative gains of b over a; NaN where a is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(a == 0, np.nan, b / a - 1)
+
+
+def _two_sided(samples: Array) -> float:
+    """The p-value of no difference; NaN if a sample is not finite."""
+    if not np.isfinite(samples).all():
+        return float("nan")
+    tail = min(int((samples <= 0).sum()), int((samples >= 0).sum()))
+    return min(1.0, 2 * (1 + tail) / (samples.size + 1))
+
+
+def _samples(arms: Sequence[Array], num_samples: int, seed: int) -> Array:
+    """Bootstrap means of arms (R, N), whose seeds and cases are drawn together; (arms, num_samples)."""
+    seeds, cases = arms[0].shape
+    kinds, size = np.unique(np.concatenate(arms), axis=1, return_counts=True)  # (arms R, G), (G,)
     generator = np.random.default_rng(generator_seed("bootstrap", seed))
     seed_weight = generator.multinomial(seeds, np.full(seeds, 1 / seeds), num_samples) / seeds
-    means = np.empty((num_samples, 2 * seeds))
+    means = np.empty((num_samples, len(kinds)))
     at_once = max(1, _DRAWS_AT_ONCE // size.size)
     for start in range(0, num_samples, at_once):
         rows = min(at_once, num_samples - start)
         means[start : start + rows] = generator.multinomial(cases, size / cases, rows) @ kinds.T / cases
-    return (seed_weight * means[:, :seeds]).sum(1), (seed_weight * means[:, seeds:]).sum(1)
+    by_arm = means.reshape(num_samples, len(arms), seeds)
+    return np.asarray(np.einsum("sr,sar->as", seed_weight, by_arm))

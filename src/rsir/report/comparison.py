@@ -12,7 +12,7 @@ from rsir.report.blocks import Answer, Code, Document, Figure, IntervalPanel, Li
 from rsir.report.closing import SEEN
 from rsir.report.html import to_html
 from rsir.report.markdown import to_markdown
-from rsir.report.numbers import NONE, count, figure, gain, share, signed
+from rsir.report.numbers import GROWTH_COLUMNS, NONE, count, figure, gain, growth_cells, share, signed
 from rsir.report.verdict import PARTS, describe_comparison, headline, label, verdict
 
 BUCKET_TITLES = {"history_length": "By history length", "target_count": "By popularity of the target"}
@@ -45,6 +45,7 @@ def compose_comparison(compared: dict[str, Any]) -> Document:
     protocol = compared["protocol"]
     sections = [
         _figures(compared),
+        *_growth(compared),
         *_buckets(compared),
         _arms(compared),
         _protocol(compared),
@@ -55,21 +56,27 @@ def compose_comparison(compared: dict[str, Any]) -> Document:
     users = next(iter(compared["metrics"].values()))["users"]
     return Document(
         title=_title(compared),
-        subtitle=f"{runs} runs · {part} · {count(users)} users · data {protocol['fingerprint'][:12]}",
+        subtitle=f"{runs} run{'' if runs == 1 else 's'} · {part} · {count(users)} users · data {protocol['fingerprint'][:12]}",
         answer=comparison_answer(compared),
         sections=tuple(sections),
     )
 
 
 def _title(compared: dict[str, Any]) -> str:
-    """The first comparison; within one arm, with its name."""
-    first = " against ".join(_sides(compared["comparisons"][0]))
-    return f"{compared['arms'][0]['name']}: {first}" if compared["protocol"]["within"] else first
+    """The comparison that answers; of one arm, with its name."""
+    told = " against ".join(_sides(_answering(compared)))
+    return told if compared["protocol"]["how"] == "between" else f"{compared['arms'][0]['name']}: {told}"
+
+
+def _answering(compared: dict[str, Any]) -> dict[str, Any]:
+    """The first comparison, by round the last."""
+    found: dict[str, Any] = compared["comparisons"][-1 if compared["protocol"]["how"] == "by_round" else 0]
+    return found
 
 
 def comparison_answer(compared: dict[str, Any]) -> Answer:
-    """The first comparison in a sentence, by its first metric after Holm."""
-    first, names = compared["comparisons"][0], list(compared["metrics"])
+    """The comparison that answers in a sentence, by its first metric after Holm, and how gains grew."""
+    first, names = _answering(compared), list(compared["metrics"])
     lead = _lead(names)
     record = first["metrics"][lead[0]]
     kind = verdict(record) if record["p_holm"] < 1 - record["level"] else "unclear"
@@ -85,7 +92,19 @@ def comparison_answer(compared: dict[str, Any]) -> Answer:
         for name in lead
     ]
     figures = tuple(headline(name, first["metrics"][name]) for name in lead)
-    return Answer(kind, titles[kind], figures, (*lines, *compared["notes"]))
+    return Answer(kind, titles[kind], figures, (*lines, *_growth_lines(compared, lead), *compared["notes"]))
+
+
+def _growth_lines(compared: dict[str, Any], names: list[str]) -> list[str]:
+    """One sentence for each round after the first."""
+    told = []
+    for step in compared["growth"]:
+        of_metric = []
+        for name in names:
+            before, after, grown, interval = growth_cells(step["metrics"][name])
+            of_metric.append(f"{label(name)} from {before} to {after}, {grown} ({interval})")
+        told.append(f"Gain of round {step['after']} after round {step['before']}: {'; '.join(of_metric)}.")
+    return told
 
 
 def _lead(names: list[str]) -> list[str]:
@@ -148,6 +167,27 @@ def comparison_cells(record: dict[str, Any]) -> tuple[str, ...]:
         figure(record["p"]),
         figure(record["p_holm"]),
     )
+
+
+def _growth(compared: dict[str, Any]) -> list[Section]:
+    """Whether gains grow from round to round; nothing where they were not asked for or there is one round."""
+    if not (steps := compared["growth"]):
+        return []
+    columns = ("round", *GROWTH_COLUMNS, "p", "p, Holm")
+    rows = tuple(
+        (
+            f"{s['after']} after {s['before']}",
+            label(name),
+            *growth_cells(r),
+            figure(r["p"]),
+            figure(r["p_holm"]),
+        )
+        for s in steps
+        for name, r in s["metrics"].items()
+    )
+    note = "Relative gains, each of a round over its own control; the four models are drawn together. "
+    note += f"Holm over the {len(rows)} rows of this table."
+    return [Section("Do gains grow?", (Table(columns, rows, wide=frozenset({0, 1})), Text(note, quiet=True)))]
 
 
 def _buckets(compared: dict[str, Any]) -> list[Section]:
@@ -220,7 +260,8 @@ def _protocol(compared: dict[str, Any]) -> Section:
 def _again(compared: dict[str, Any]) -> Section:
     p = compared["protocol"]
     runs = [run for arm in compared["arms"] for run in arm["runs"]]
-    flags = ["--within"] if p["within"] else []
+    flags = [] if p["how"] == "between" else [f"--{p['how'].replace('_', '-')}"]
     flags += ["--round", p["round"]] if p["round"] != "chosen" else []
-    flags += ["--split", p["part"]] if p["part"] != "test" else []
+    usual = "valid" if p["how"] == "by_round" else "test"
+    flags += ["--split", p["part"]] if p["part"] != usual else []
     return Section("How to make it again", (Code(shlex.join(["rsir", "compare", *runs, *flags])),))

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 NONE = "–"
+GROWTH_COLUMNS = ("metric", "gain before", "gain", "growth", "interval")
+"""Columns of tables of growth: a metric, then `growth_cells`."""
 
 
 def figure(value: float | None) -> str:
@@ -32,6 +36,17 @@ def gain(value: float | None) -> str:
     ('+2.1 %', '0.0 %')
     """
     return NONE if value is None or _missing(value) else _sign(f"{100 * value:+.1f} %")
+
+
+def growth_cells(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """The gain of the round before, of the round, and by how much it grew, with its interval.
+
+    >>> growth_cells({"before": 0.01, "after": 0.03, "difference": 0.02, "low": -0.01, "high": 0.05})
+    ('+1.0 %', '+3.0 %', '+2.0 %', '−1.0 % to +5.0 %')
+    """
+    low, high = gain(record["low"]), gain(record["high"])
+    interval = NONE if NONE in (low, high) else f"{low} to {high}"
+    return gain(record["before"]), gain(record["after"]), gain(record["difference"]), interval
 
 
 def share(value: float | None, decimals: int = 1) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import polars as pl
 
 from rsir.evaluate import BUCKETS, by_bucket
+from rsir.evidence.significance import growth
+from rsir.metrics import by_name
 from rsir.report.blocks import Figure, IntervalPanel, LinePanel, Section, Series, Table, Text
-from rsir.report.numbers import NONE, count, figure, gain, signed
-from rsir.report.verdict import PARTS, compare, label
+from rsir.report.numbers import GROWTH_COLUMNS, NONE, count, figure, gain, growth_cells, signed
+from rsir.report.verdict import PARTS, compare, label, ranks_of
 from rsir.report.view import Arm, Contrast, View
 
 FEWEST_USERS = 20
@@ -75,7 +77,28 @@ def curves_section(view: View) -> Section | None:
     note = "Validation, whole catalogue; the axes do not begin at zero."
     if view.chosen:
         note += f" The ring marks the chosen round {view.chosen}."
-    return Section("Curves by round", (Figure(panels, _round_table(view, metrics), tuple(legend), note),))  # type: ignore[arg-type]
+    curves = Figure(panels, _round_table(view, metrics), tuple(legend), note)  # type: ignore[arg-type]
+    return Section("Curves by round", (curves, *_growth(view)))
+
+
+def _growth(view: View) -> tuple[Text | Table, ...]:
+    """Whether a round gains more over its control than the round before; nothing if there are not two."""
+    steps = [(k - 1, k) for k in view.control if {k - 1, k} <= view.control.keys() and k < len(view.rounds)]
+    if not steps:
+        return ()
+    rows = list[tuple[str, ...]]()
+    for *step, metric in ((*step, metric) for step in sorted(steps) for metric in (view.ndcg, view.recall)):
+        gains = [
+            tuple(by_name(metric, ranks_of(arm.folder.frame("valid")))[None] for arm in arms)
+            for arms in ((view.control[k], view.rounds[k]) for k in step)
+        ]
+        found = growth(*gains, seed=view.config.seed)  # type: ignore[arg-type]
+        rows.append((f"{step[1]} after {step[0]}", label(metric), *growth_cells(asdict(found))))
+    text = (
+        "Do gains grow? Each round's gain over its own control on validation, beside that of the round "
+        "before. Users of this one seed are resampled, the four models together."
+    )
+    return Text(text), Table(("round", *GROWTH_COLUMNS), tuple(rows), wide=frozenset({0, 1}))
 
 
 def _curve(view: View, metric: str) -> LinePanel:
