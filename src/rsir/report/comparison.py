@@ -56,7 +56,8 @@ def compose_comparison(compared: dict[str, Any]) -> Document:
     users = next(iter(compared["metrics"].values()))["users"]
     return Document(
         title=_title(compared),
-        subtitle=f"{runs} run{'' if runs == 1 else 's'} · {part} · {count(users)} users · data {protocol['fingerprint'][:12]}",
+        subtitle=f"{runs} run{'s' * (runs > 1)} · {part} · {count(users)} users · "
+        f"data {protocol['fingerprint'][:12]}",
         answer=comparison_answer(compared),
         sections=tuple(sections),
     )
