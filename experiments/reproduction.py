@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measures import about
 
 from rsir.bench.clock import commit
 from rsir.config import Config, load_config
@@ -37,9 +38,7 @@ from rsir.data.synthetic import from_frame
 from rsir.data.truth import Truth
 from rsir.devices import environment
 from rsir.evaluate import Evaluation, evaluate
-from rsir.evidence import diagnostics
 from rsir.evidence.breakdown import true_error
-from rsir.evidence.controls import augmented
 from rsir.evidence.sharpness import largest_eigenvalue
 from rsir.launch import open_log
 from rsir.ragged import Ragged
@@ -316,21 +315,6 @@ def against(model: Evaluation, control: Evaluation, metric: str) -> dict[str, fl
     difference = model.values(metric) - control.values(metric)
     error = float(difference.std() / len(difference) ** 0.5)
     return {"difference": float(difference.mean()), "standard_error": error}
-
-
-def about(data: Sequences, train: Sequences) -> dict[str, float]:
-    """Size, density and information of a union; beside it as many augmented observed sequences."""
-    record = {
-        "sequences": len(data),
-        "events": data.num_events,
-        "density": diagnostics.density(data),
-        "distinct_density": diagnostics.distinct_density(data),
-        "entropy": diagnostics.corpus_entropy(data.events),
-    }
-    if len(data) > len(train):
-        twin = augmented(train, len(data) - len(train), seed=0, round_index=1)
-        record["entropy_augmented"] = diagnostics.corpus_entropy(Sequences.concat([train, twin]).events)
-    return record
 
 
 def sharpness(run: Run, cut: Split) -> dict[str, float]:
