@@ -1,7 +1,7 @@
 """What the data of a plan of peers.py is made of, and how sharp its models are (claims e and f).
 
-    python experiments/measures.py LOG --plan weak-all --against weak-observed --rounds 3 --trained runs/weak \\
-        --alone --peers sasrec.0 sasrec.1 sasrec.2
+    python experiments/measures.py LOG --plan weak-all --against weak-observed --rounds 3 --alone \\
+        --trained runs/weak --peers sasrec.0 sasrec.1 sasrec.2
 
 Plan and peers are those that made it; synthetic data and weights must be there. For each peer and
 round: density, approximate entropy of D_k beside as many augmented observed sequences, and the largest
