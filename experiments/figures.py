@@ -41,6 +41,15 @@ def interval(found: dict[str, Any]) -> str:
     return f"{mean:+.1f} % [{low:+.1f}, {high:+.1f}]"
 
 
+def gained(row: dict[str, Any]) -> list[str]:
+    """Each metric of a row of peers_test.jsonl, and its gain over the control."""
+    return [
+        text
+        for metric in ("ndcg@10", "recall@10")
+        for text in (short(row[metric]["mean_b"]), interval(row[metric]))
+    ]
+
+
 def standing(gains: list[tuple[str, str, dict[str, Any]]]) -> str:
     """How many gains, each with backbone and metric, stand after Holm over all, and means by backbone."""
     found: dict[str, dict[str, list[float]]] = {}

@@ -16,6 +16,7 @@ import re
 import tables_of_bases as bases
 import tables_of_peers as peers
 import tables_of_successors as successors
+import tables_of_weak as weak
 from figures import HERE, interval, rows_of, short, table
 
 DOCUMENTS = tuple(
@@ -42,9 +43,15 @@ def main() -> None:
         "default holm": peers.default_holm_line(),
         "peers": peers.peers_table(),
         "newcomers": peers.rounds_table("newcomers"),
+        "growth": peers.growth_table("pairs"),
+        "own": peers.own_table(),
+        "own holm": peers.own_holm_line(),
         "earlier": peers.rounds_table("way: rollouts and earlier"),
         "widths": peers.widths_table(),
-        "weak": peers.weak_table(),
+        "weak": weak.rules_table(),
+        "weak sweeps": weak.sweeps_table(),
+        "weak noise": weak.noise_table(),
+        "measures": weak.measures_table(),
         "several": successors.several_table(),
         "holm": successors.holm_line(),
         "rollouts": successors.rollouts_table(),

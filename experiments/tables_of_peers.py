@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from figures import interval, rows_of, short, standing, table
+from figures import gained, rows_of, short, standing, table
 
 DEFAULT = ("default", "observed")
 """The plans of peers.py that are the default recipe and its control."""
@@ -26,6 +26,7 @@ PLANS = {
     "two-others-2": "two other bases write (0 and 1 for 2)",
     "five": "five bases write",
     "newcomers": "a base more writes in each round, the newest data alone",
+    "pairs": "itself, then two bases more write in each round, the newest data alone",
     "bases-write": "the default; then the bases write anew, the newest data alone",
     "bases-write-add": "the default; then the bases write anew, data adds up",
     "chain": "cold, one base; then its successors of all rounds write, the newest data alone",
@@ -37,6 +38,15 @@ PLANS = {
     "way: half real": "the half that a discriminator takes for real",
     "way: refused": "the default, and a preference for own items over refused ones",
     "way: observed last": "the default, the last third of updates on observed data at 3e-4",
+    "way: threshold by user": "the default, τ in proportion to how the user's own next items rank",
+    "way: threshold by length": "the default, τ in proportion to how own next items rank by length of prefix",
+    "way: confident": "the default, rollouts weighted by the writers' confidence",
+    "way: even": "the default, observed sequences twice",
+    "way: half short": "the half whose sources are the shortest",
+    "way: half tail": "the half whose items are the least popular",
+    "way: completed": "the default's rollouts and short histories that go on by three items",
+    "way: taught": "the default, nine tenths of each target the writers' distribution, dropout .2",
+    "random-starts": "the default, rollouts from random starts",
     "way: inserted": "no rollouts; observed sequences with items between",
     "way: rollouts and inserted": "the default's rollouts and sequences with items between",
     "way: earlier": "no rollouts; short histories with three earlier items",
@@ -50,6 +60,8 @@ PLANS = {
     "two-mixed": "its own base and a GRU4Rec write",
     "mixed": "two bases and a GRU4Rec write",
     "warm-dropout.2": "dropout .2",
+    "dropout-share-0.8": "dropout .4",
+    "dropout-share-1.0": "dropout .5",
     "warm": "dropout .5; then the newest peers write, data adds up",
     "warm-2e-3": "dropout .5, rate 2e-3",
     "warm-all": "dropout .5; then peers of all rounds write, the newest data alone",
@@ -79,15 +91,6 @@ def confirmed() -> list[dict[str, Any]]:
     return sorted(found.values(), key=lambda row: (ORDER.index(row["backbone"]), row["data"]))
 
 
-def gained(row: dict[str, Any]) -> list[str]:
-    """Each metric of a row of peers_test.jsonl, and its gain over the control."""
-    return [
-        text
-        for metric in ("ndcg@10", "recall@10")
-        for text in (short(row[metric]["mean_b"]), interval(row[metric]))
-    ]
-
-
 def default_table() -> str:
     """Test figures of the default recipe beside its control, by backbone and data."""
     made = list[list[str]]()
@@ -108,6 +111,47 @@ def default_holm_line() -> str:
         for metric in ("NDCG@10", "Recall@10")
     ]
     return standing(gains)
+
+
+OWN = ("own-gru4rec", "own-hstu")
+"""Plans in which three bases of a backbone write for successors of the same."""
+
+
+def own_table() -> str:
+    """Test figures of backbones that only heard of themselves, beside their controls."""
+    made = list[list[str]]()
+    for row in own_rows():
+        made.append([row["backbone"], row["data"].replace("_", " "), str(len(row["seeds"])), *gained(row)])
+    return table("backbone | data | seeds | NDCG@10 | over its control | Recall@10 | over its control", made)
+
+
+def own_rows() -> list[dict[str, Any]]:
+    """What was read last on test of each."""
+    rows = [row for row in rows_of("peers_test.jsonl") if row["plan"] in OWN]
+    found = {(row["backbone"], row["data"]): row for row in rows}
+    return [row for _, row in sorted(found.items())]
+
+
+def own_holm_line() -> str:
+    """How many of their gains stand after Holm, and means."""
+    metrics = ("NDCG@10", "Recall@10")
+    return standing([(row["backbone"], name, row[name.lower()]) for row in own_rows() for name in metrics])
+
+
+def growth_table(plan: str) -> str:
+    """Whether a plan's rounds gain more than the round before, on test."""
+    rows = [row for row in rows_of("peers_test.jsonl") if row["plan"] == plan and "growth ndcg@10" in row]
+    newest = {(row["data"], row["round"]): row for row in rows}
+    made = list[list[str]]()
+    for (data, k), row in sorted(newest.items()):
+        cells = [data.replace("_", " "), f"{k} after {k - 1}", str(len(row["seeds"]))]
+        for metric in ("ndcg@10", "recall@10"):
+            found = row[f"growth {metric}"]
+            ends = ", ".join(f"{100 * found[end]:+.1f}" for end in ("low", "high"))
+            cells += [f"{100 * found['before']:+.1f} → {100 * found['after']:+.1f} %"]
+            cells += [f"{100 * found['difference']:+.1f} [{ends}]"]
+        made.append(cells)
+    return table("data | round | seeds | gain, NDCG@10 | growth | gain, Recall@10 | growth", made)
 
 
 def peers_table() -> str:
@@ -159,25 +203,3 @@ def widths_table() -> str:
     rows = {row["plan"]: row for row in rows_of("peers_test.jsonl") if row["plan"] in WIDTHS}
     made = [[WIDTHS[plan], *gained(rows[plan])] for plan in WIDTHS if plan in rows]
     return table("width of the writer | NDCG@10 | over its control | Recall@10 | over its control", made)
-
-
-WEAK = {
-    "weak-all": "retain-all",
-    "weak-unverified": "retain-all without fidelity control",
-    "weak-cap3": "three a source, at random",
-    "weak-da": "DA-RSIR",
-    "weak-observed": "observed data alone",
-}
-"""Plans of peers.py on the paper's base."""
-
-
-def weak_table() -> str:
-    """Test figures of acquisition rules on the paper's base, each against another."""
-    made = list[list[str]]()
-    rows = [row for row in rows_of("peers_test.jsonl") if row["plan"] in WEAK]
-    for row in sorted(rows, key=lambda row: (list(WEAK).index(row["plan"]), row["round"], row["against"])):
-        cells = [WEAK[row["plan"]], WEAK[row["against"]], str(row["round"]), str(len(row["seeds"]))]
-        made.append(cells + gained(row))
-    return table(
-        "rule | against | round | seeds | NDCG@10 | over the other | Recall@10 | over the other", made
-    )
