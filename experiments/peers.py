@@ -17,6 +17,7 @@ import json
 import time
 from dataclasses import asdict
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from rsir.bench.clock import commit
 from rsir.config import load_config
 from rsir.data.sequences import Sequences
 from rsir.data.splits import Split
-from rsir.evaluate import evaluate
+from rsir.evaluate import BUCKETS, Evaluation, evaluate
 from rsir.evidence.significance import growth, hierarchical_bootstrap
 from rsir.generate import generate
 from rsir.models import ModelConfig, build_model
@@ -245,9 +246,25 @@ def final(given: argparse.Namespace) -> None:
                 if metric in gains:
                     row[f"growth {metric}"] = asdict(growth(gains[metric], (before, after), seed=0))
                 gains[metric] = before, after
+            if given.buckets:
+                row["buckets"] = {by: where(rivals, found, by) for by in BUCKETS}
             append("peers_test.jsonl", {**row, "commit": commit() or ""})
             for metric in SHOWN:
                 print(backbone, k, metric, f"{row[metric]['mean_b']:.4f}", interval(row[metric]), flush=True)
+
+
+def where(rivals: list[Evaluation], found: list[Evaluation], by: str) -> list[dict[str, Any]]:
+    """Where a gain falls: NDCG@10 in each bucket of a column that has cases."""
+    column, edges = getattr(found[0], by), (*BUCKETS[by], None)
+    rows = []
+    for low, high in pairwise(edges):
+        among = (column >= low) & (column < (high or torch.inf))
+        if among.any():
+            sides = (torch.stack([e.values("ndcg@10")[among] for e in side]) for side in (rivals, found))
+            rows.append(
+                {"from": low, "to": high and high - 1, **asdict(hierarchical_bootstrap(*sides, seed=0))}
+            )
+    return rows
 
 
 def arguments(about: str | None) -> argparse.ArgumentParser:
@@ -291,6 +308,7 @@ def arguments(about: str | None) -> argparse.ArgumentParser:
 def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--test", action="store_true")
+    parser.add_argument("--buckets", action="store_true", help="with --test: where gains fall, too")
     given = parser.parse_args()
     if given.test:
         final(given)

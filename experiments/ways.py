@@ -38,6 +38,8 @@ WAYS: dict[str, type[Peers]] = {
     "confident": learn.Confident,
     "even": learn.Even,
     "taught": learn.Taught,
+    "taught longer": learn.Taught,
+    "taught, earlier items": learn.TaughtEarlier,
 }
 
 

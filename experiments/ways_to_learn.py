@@ -7,6 +7,7 @@ from peers import Peers
 from torch import Tensor
 from torch.nn import functional as F
 from ways_to_choose import likelihood
+from ways_to_write import EarlierToo
 
 from rsir.data.batches import Batch
 from rsir.data.rollouts import StopReason
@@ -104,3 +105,7 @@ class Taught(Peers):
         how = {"period": 2 * period_of(self.split.train, training, model.max_length), "budget": updates}
         teacher = Teacher(self.writer(1, self.names), share)
         return fit(model, data, training, self.validate, seed=seed, teacher=teacher, **how).looks
+
+
+class TaughtEarlier(Taught, EarlierToo):
+    """The same with earlier items beside the rollouts."""
