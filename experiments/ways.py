@@ -39,6 +39,7 @@ WAYS: dict[str, type[Peers]] = {
     "even": learn.Even,
     "taught": learn.Taught,
     "taught longer": learn.Taught,
+    "taught wide": learn.Taught,
     "taught, earlier items": learn.TaughtEarlier,
 }
 
