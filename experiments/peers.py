@@ -139,7 +139,7 @@ class Peers:
     def shape(self, peer: str) -> ModelConfig:
         """A successor's network: its base's, with less dropout where there is more to learn from."""
         config: ModelConfig = self.run_of(peer).config.model
-        share = 1.0 if self.observed else self.config.recursion.dropout_share
+        share = 1.0 if self.observed else self.config.successor_dropout_share
         config = config.model_copy(update={"dropout": share * config.dropout, **self.anew})
         return config
 
@@ -150,7 +150,7 @@ class Peers:
         updates = run.store.arm("rounds", 0).record()["updates"]
         torch.manual_seed(generator_seed(run.config.seed, "initial", k))
         model = build_model(self.shape(peer), self.split.train.num_items)
-        if rules.start == "warm":
+        if rules.start != "cold":
             model.load_state_dict(self.model(peer, k - 1).state_dict())
             training = training.model_copy(update={"learning_rate": rules.warm_learning_rate})
             updates = round((rules.warm_share or 1.0) * updates)

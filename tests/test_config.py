@@ -80,6 +80,19 @@ def test_every_backbone_by_its_name(tmp_path: Path, name: str) -> None:
     assert changed == {"model.dim", "model.name"} - ({"model.name"} if name == "sasrec" else set())
 
 
+def test_successors_begin_as_suits_the_backbone_unless_told() -> None:
+    suited = {
+        name: (config.successor_start, config.successor_dropout_share)
+        for name in ("sasrec", "hstu", "own")
+        for config in (load_config(overrides=[f"model.name={name}"]),)
+    }
+    assert suited == {"sasrec": ("warm", 0.6), "hstu": ("cold", 1.0), "own": ("warm", 0.6)}
+    timed = load_config(overrides=["model.name=hstu", "model.time_bias=true"])
+    assert timed.successor_start == "warm"
+    told = load_config(overrides=["model.name=hstu", "recursion.start=warm", "recursion.dropout_share=0.5"])
+    assert (told.successor_start, told.successor_dropout_share) == ("warm", 0.5)
+
+
 def test_another_backbone_begins_with_its_own_defaults(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text("[model]\ndim = 32\nnorm = 'post'\n")

@@ -201,6 +201,8 @@ def test_a_run_decides_by_its_log(csv: Path, tmp_path: Path, capsys: pytest.Capt
     order.write_csv(tmp_path / "order.csv")
     run(capsys, tmp_path / "order.csv", tmp_path / "order")
     assert bias_of(tmp_path / "order") is False
+    starts = [Run.open(tmp_path / name).config.recursion.start for name in ("timed", "order")]
+    assert starts == ["warm", "cold"]
     words = ("run", tmp_path / "order.csv", "--model", "hstu", "--out", tmp_path / "x")
     code, _, complaint = call(capsys, *words, "--set", "model.time_bias=true")
     assert (code, "the log has none" in complaint, (tmp_path / "x").exists()) == (2, True, False)

@@ -19,7 +19,7 @@ from rsir.data.splits import SplitConfig
 from rsir.errors import ConfigError, MissingExtraError
 from rsir.evaluate import EvaluationConfig
 from rsir.generate import GenerationConfig
-from rsir.models import MODELS, ModelConfig, SASRecConfig
+from rsir.models import DROPOUT_SHARE, MODELS, ModelConfig, SASRecConfig
 from rsir.settings import Settings
 from rsir.train import TrainingConfig
 
@@ -35,8 +35,10 @@ class RecursionConfig(Settings):
     """How rounds follow each other."""
 
     rounds: int = Field(1, ge=0, description="K: rounds of self-improvement; 0 trains and evaluates the base")
-    start: Literal["warm", "cold"] = Field(
-        "warm", description="a successor begins with its predecessor's weights, or afresh"
+    start: Literal["auto", "warm", "cold"] = Field(
+        "auto",
+        description="a successor begins with its predecessor's weights, or afresh; auto: afresh where the "
+        "backbone had better (hstu without times), else warm",
     )
     warm_learning_rate: float = Field(1e-3, gt=0, description="learning rate of warm-started rounds")
     warm_share: float | None = Field(
@@ -70,11 +72,12 @@ class RecursionConfig(Settings):
         "0 trains none",
     )
     earlier_longest: int = Field(8, ge=1, description="most events of a history that gets earlier items")
-    dropout_share: float = Field(
-        0.6,
+    dropout_share: float | None = Field(
+        None,
         ge=0,
         le=1,
-        description="dropout of what learns from more data or from teachers, as a share of the base's",
+        description="dropout of what learns from more data or from teachers, as a share of the base's; "
+        "none = as suits the backbone (0.6, hstu 1)",
     )
     soft_observed: float = Field(
         0.0, ge=0, le=1, description="share of the teacher's distribution in targets of observed sequences"
@@ -137,6 +140,22 @@ class Config(Settings):
     generation: GenerationConfig = Field(GenerationConfig(), description="how rollouts are made and judged")
     acquisition: AcquisitionConfig = Field(AcquisitionConfig(), description="which rollouts are admitted")
     recursion: RecursionConfig = Field(RecursionConfig(), description="how rounds follow each other")
+
+    @property
+    def successor_start(self) -> Literal["warm", "cold"]:
+        """How a successor begins. Warm where times are read: synthetic sequences lack them."""
+        asked, known = self.recursion.start, MODELS.get(self.model.name)
+        if asked != "auto":
+            return asked
+        return "warm" if known is None or getattr(self.model, "time_bias", False) is True else known.start
+
+    @property
+    def successor_dropout_share(self) -> float:
+        """Dropout of a successor as a share of the base's."""
+        asked, known = self.recursion.dropout_share, MODELS.get(self.model.name)
+        if asked is not None:
+            return asked
+        return DROPOUT_SHARE if known is None else known.dropout_share
 
     @field_validator("model", mode="before")
     @classmethod

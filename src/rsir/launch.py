@@ -124,7 +124,9 @@ def resolved(config: Config, device: torch.device, log: Interactions) -> Config:
     )
     if isinstance(model, HSTUConfig) and model.time_bias == "auto":
         model = model.model_copy(update={"time_bias": log.time is not None})
-    return config.model_copy(update={"training": training, "model": model})
+    config = config.model_copy(update={"training": training, "model": model})
+    suited = {"start": config.successor_start, "dropout_share": config.successor_dropout_share}
+    return config.model_copy(update={"recursion": config.recursion.model_copy(update=suited)})
 
 
 def _item_updates(config: Config, num_items: int) -> str:

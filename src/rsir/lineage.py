@@ -54,7 +54,7 @@ class Lineage:
 
     def warm(self, arm: str, k: int) -> bool:
         """Whether a round begins with the weights of the round before."""
-        return self._succeeds(arm, k) and self._config.recursion.start == "warm"
+        return self._succeeds(arm, k) and self._config.successor_start == "warm"
 
     def initial(self, arm: str, k: int) -> SequenceModel:
         """What a round begins with: fresh weights, or those of the round before."""
@@ -104,5 +104,5 @@ class Lineage:
         taught = bool(rules.soft_observed or rules.soft_synthetic)
         as_base = not self._succeeds(arm, k) or arm == _PLAIN or (arm == _UPDATES and not taught)
         if not as_base:
-            shape = shape.model_copy(update={"dropout": rules.dropout_share * shape.dropout})
+            shape = shape.model_copy(update={"dropout": self._config.successor_dropout_share * shape.dropout})
         return build_model(shape, self._num_items)

@@ -79,11 +79,13 @@ def _refuse_no_dropout(config: Config, num_items: int, teacher: SequenceModel | 
         return
     acquisition_rule(config.acquisition, model=teacher or _unmade(config.model, num_items))
     alone = teacher is None and rules.writers == "newest" and rules.rounds > 1 and rules.bases_of(2) == 1
-    successor = config.model.model_copy(update={"dropout": rules.dropout_share * config.model.dropout})
+    successor = config.model.model_copy(
+        update={"dropout": config.successor_dropout_share * config.model.dropout}
+    )
     if alone and not has_dropout(_unmade(successor, num_items)):
         raise ConfigError(
             "acquisition.rule='disagreement' needs dropout, and with recursion.dropout_share = "
-            f"{rules.dropout_share:g} the model of round 1, which alone writes round 2, has none: "
+            f"{config.successor_dropout_share:g} the model of round 1, which alone writes round 2, has none: "
             "raise it, or choose another rule"
         )
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
-from rsir.models.backbones import MODELS, Backbone, backbone_facts
+from rsir.models.backbones import DROPOUT_SHARE, MODELS, Backbone, backbone_facts
 from rsir.models.base import Recommender, SequenceModel
 from rsir.models.bsarec import BSARec, BSARecConfig
 from rsir.models.cl4srec import CL4SRec, CL4SRecConfig
@@ -36,6 +36,7 @@ ModelConfig = Annotated[
 """The shape of any backbone; its `name` says which."""
 
 __all__ = [
+    "DROPOUT_SHARE",
     "HSTU",
     "MODELS",
     "BSARec",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -18,6 +19,9 @@ from rsir.models.mamba4rec import Mamba4Rec, Mamba4RecConfig
 from rsir.models.sasrec import SASRec, SASRecConfig
 from rsir.settings import Settings
 
+DROPOUT_SHARE = 0.6
+"""Of a base's dropout, what a successor of most backbones has."""
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -30,6 +34,8 @@ class Backbone:
         paper: where it was proposed.
         cost: what grows with what.
         choose: when to take it.
+        start: how its successors had better begin, with their predecessor's weights ("warm") or afresh.
+        dropout_share: of the base's dropout, what its successors had better have; they learn from more.
     """
 
     model: Callable[..., SequenceModel]
@@ -38,6 +44,8 @@ class Backbone:
     paper: str
     cost: str
     choose: str
+    start: Literal["warm", "cold"] = "warm"
+    dropout_share: float = DROPOUT_SHARE
 
 
 MODELS: dict[str, Backbone] = {
@@ -72,6 +80,8 @@ MODELS: dict[str, Backbone] = {
         "Zhai et al., ICML 2024",
         "attention: length² · dim a sequence, no feed-forward layer",
         "long histories where strength of interest, or the time between events, counts; of the RSIR paper",
+        start="cold",
+        dropout_share=1.0,
     ),
     "bsarec": Backbone(
         BSARec,

@@ -192,7 +192,7 @@ def _control(view: View, k: int) -> str:
     """What the control is."""
     updates, rules = count(view.control[k].record["updates"]), view.config.recursion
     since = " from the base on" if view.rounds[k].record["start"] == "warm" else ""
-    as_base = rules.dropout_share < 1 and not (rules.soft_observed or rules.soft_synthetic)
+    as_base = view.config.successor_dropout_share < 1 and not (rules.soft_observed or rules.soft_synthetic)
     own = " Its dropout is the base's, which suits less data." if as_base else ""
     return (
         f"The control is control {k}: trained like round {k}{since}, with as many updates in each round "
