@@ -107,5 +107,12 @@ class Taught(Peers):
         return fit(model, data, training, self.validate, seed=seed, teacher=teacher, **how).looks
 
 
+class TaughtAlone(Taught):
+    """The control: the same teachers, network and updates, observed sequences alone."""
+
+    def data(self, k: int, peer: str) -> Sequences:
+        return self.split.train
+
+
 class TaughtEarlier(Taught, EarlierToo):
     """The same with earlier items beside the rollouts."""
