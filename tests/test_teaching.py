@@ -100,6 +100,27 @@ def test_bases_of_other_seeds_teach_beside(tmp_path: Path) -> None:
     assert summary["controls"]["plain"][0]["valid"] != summary["control"][0]["valid"]
 
 
+def test_successors_may_be_wider_than_their_base(tmp_path: Path) -> None:
+    """Rounds and controls are 24 wide, bases 16; what is kept can be read, used and gone on with."""
+    how = ["recursion.bases=2", "recursion.soft_observed=0.9", "recursion.control=updates,plain"]
+    config = tiny(*how, "recursion.start=auto", "recursion.dim=24")
+    run = rsir.run(None, tmp_path / "wide", rounds=2, config=config)
+    arms = [("rounds", 0), ("bases", 1), ("rounds", 1), ("rounds", 2), ("control", 1), ("controls/plain", 1)]
+    widths = [run.model(k, arm).item_vectors().shape[1] for arm, k in arms]
+    assert widths == [16, 16, 24, 24, 24, 24]
+    assert run.config.recursion.start == "cold"
+    assert len(run.recommend(histories=[["i00", "i01"]], n=3)) == 3
+    assert prove(run).checks["training_data"] == 9  # three bases, two rounds, each with two controls
+
+
+def test_a_width_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"recursion\.dim = 17.*num_heads"):
+        rsir.run(None, tmp_path / "odd", rounds=1, config=tiny("recursion.start=cold", "recursion.dim=17"))
+    assert not (tmp_path / "odd").exists()
+    with pytest.raises(ConfigError, match="begin afresh"):
+        tiny("recursion.start=warm", "recursion.dim=24")
+
+
 def test_the_plain_control_is_the_control_of_a_run_without_teachers(tmp_path: Path) -> None:
     soft = ["recursion.bases=2", "recursion.soft_observed=0.9", "recursion.control=plain"]
     taught = rsir.run(None, tmp_path / "taught", rounds=1, config=tiny(*soft))

@@ -10,7 +10,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from rsir.acquire import AcquisitionConfig
 from rsir.data.read import ReadConfig
@@ -79,6 +79,9 @@ class RecursionConfig(Settings):
         description="dropout of what learns from more data or from teachers, as a share of the base's; "
         "none = as suits the backbone (0.6, hstu 1)",
     )
+    dim: int | None = Field(
+        None, ge=1, description="width of successors, which then begin afresh; none = the base's"
+    )
     soft_observed: float = Field(
         0.0, ge=0, le=1, description="share of the teacher's distribution in targets of observed sequences"
     )
@@ -107,6 +110,14 @@ class RecursionConfig(Settings):
         [3, 4, 5]
         """
         return self.bases + self.newcomers * (k - 1)
+
+    @model_validator(mode="after")
+    def _wider_afresh(self) -> RecursionConfig:
+        if self.dim is not None and self.start == "warm":
+            raise ValueError(
+                f"dim = {self.dim} is for successors that begin afresh: start cannot be 'warm', set 'cold'"
+            )
+        return self
 
     @field_validator("control", mode="before")
     @classmethod
@@ -147,7 +158,30 @@ class Config(Settings):
         asked, known = self.recursion.start, MODELS.get(self.model.name)
         if asked != "auto":
             return asked
+        if self.recursion.dim is not None:
+            return "cold"
         return "warm" if known is None or getattr(self.model, "time_bias", False) is True else known.start
+
+    def successor_model(self, dropout_share: float | None = None) -> ModelConfig:
+        """The network of a successor.
+
+        Args:
+            dropout_share: of the base's dropout; default what learns from more data, or from teachers, has.
+
+        Raises:
+            ConfigError: if the backbone cannot have `recursion.dim`.
+        """
+        share = self.successor_dropout_share if dropout_share is None else dropout_share
+        changes: dict[str, float] = {"dropout": share * self.model.dropout}
+        if self.recursion.dim is not None:
+            changes["dim"] = self.recursion.dim
+        try:
+            return type(self.model).model_validate({**self.model.model_dump(), **changes})
+        except ValidationError as wrong:
+            told = "; ".join(str(error["msg"]) for error in wrong.errors())
+            raise ConfigError(
+                f"recursion.dim = {self.recursion.dim} is no width of a successor: {told}"
+            ) from None
 
     @property
     def successor_dropout_share(self) -> float:

@@ -12,7 +12,7 @@ import torch
 from rsir.config import Config
 from rsir.data.sequences import OBSERVED, Sequences
 from rsir.evidence.controls import folder_of
-from rsir.models import build_model
+from rsir.models import ModelConfig, build_model
 from rsir.models.base import SequenceModel
 from rsir.models.ensemble import Ensemble
 from rsir.rng import generator_seed
@@ -54,7 +54,7 @@ class Lineage:
 
     def warm(self, arm: str, k: int) -> bool:
         """Whether a round begins with the weights of the round before."""
-        return self._succeeds(arm, k) and self._config.successor_start == "warm"
+        return _succeeds(arm, k) and self._config.successor_start == "warm"
 
     def initial(self, arm: str, k: int) -> SequenceModel:
         """What a round begins with: fresh weights, or those of the round before."""
@@ -82,27 +82,32 @@ class Lineage:
     def soft_teacher(self, arm: str, k: int, data: Sequences) -> Teacher | None:
         """Who gives soft targets, and what share of them each sequence takes; a control like its round."""
         rules = self._config.recursion
-        taught = self._succeeds(arm, k) and arm != _PLAIN
+        taught = _succeeds(arm, k) and arm != _PLAIN
         if not taught or not (rules.soft_observed or rules.soft_synthetic):
             return None
         share = torch.where(data.round_index == OBSERVED, rules.soft_observed, rules.soft_synthetic)
         return Teacher(self.teacher(arm, k), share)
 
-    def _succeeds(self, arm: str, k: int) -> bool:
-        """Whether there is a round before."""
-        return k > 0 and arm not in _APART
-
     def _before(self, arm: str, k: int) -> SequenceModel:
         return self.model("rounds" if k == 1 else arm, k - 1)
 
     def _network(self, arm: str, k: int) -> SequenceModel:
-        """The backbone, with less dropout where it learns from more data than the base, or from teachers.
+        return build_model(shape_of(self._config, arm, k), self._num_items)
 
-        A control that has neither keeps the base's: less would only weaken it.
-        """
-        shape, rules = self._config.model, self._config.recursion
-        taught = bool(rules.soft_observed or rules.soft_synthetic)
-        as_base = not self._succeeds(arm, k) or arm == _PLAIN or (arm == _UPDATES and not taught)
-        if not as_base:
-            shape = shape.model_copy(update={"dropout": self._config.successor_dropout_share * shape.dropout})
-        return build_model(shape, self._num_items)
+
+def shape_of(config: Config, arm: str, k: int) -> ModelConfig:
+    """The network of a round of an arm: a successor's has the width and the dropout of `recursion`.
+
+    Less dropout is for what learns from more data than the base, or from teachers; a control that has neither
+    keeps the base's: less would only weaken it.
+    """
+    if not _succeeds(arm, k):
+        return config.model
+    taught = bool(config.recursion.soft_observed or config.recursion.soft_synthetic)
+    as_base = arm == _PLAIN or (arm == _UPDATES and not taught)
+    return config.successor_model(1.0 if as_base else None)
+
+
+def _succeeds(arm: str, k: int) -> bool:
+    """Whether there is a round before."""
+    return k > 0 and arm not in _APART

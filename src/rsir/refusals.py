@@ -35,6 +35,7 @@ def refuse_untrainable(cut: Split, config: Config, teacher: SequenceModel | None
     period_of(cut.train, config.training, config.model.max_length)
     acquisition_rule(config.acquisition)
     if config.recursion.rounds:
+        config.successor_model()
         _refuse_soft_targets(config)
         _refuse_no_rollout(config)
         _refuse_short_sighted(teacher, config)
@@ -79,10 +80,7 @@ def _refuse_no_dropout(config: Config, num_items: int, teacher: SequenceModel | 
         return
     acquisition_rule(config.acquisition, model=teacher or _unmade(config.model, num_items))
     alone = teacher is None and rules.writers == "newest" and rules.rounds > 1 and rules.bases_of(2) == 1
-    successor = config.model.model_copy(
-        update={"dropout": config.successor_dropout_share * config.model.dropout}
-    )
-    if alone and not has_dropout(_unmade(successor, num_items)):
+    if alone and not has_dropout(_unmade(config.successor_model(), num_items)):
         raise ConfigError(
             "acquisition.rule='disagreement' needs dropout, and with recursion.dropout_share = "
             f"{config.successor_dropout_share:g} the model of round 1, which alone writes round 2, has none: "

@@ -13,7 +13,7 @@ from rsir.data.sequences import Sequences
 from rsir.data.splits import Split, split
 from rsir.data.synthetic import enriched, from_frame
 from rsir.errors import ConfigError, DataError
-from rsir.lineage import Lineage
+from rsir.lineage import Lineage, shape_of
 from rsir.models import build_model
 from rsir.models.base import SequenceModel
 from rsir.models.ranking import top_items
@@ -65,7 +65,7 @@ class Run:
         """A trained network, in evaluation mode; default the chosen round's."""
         k = self.chosen_round() if round_index is None else round_index
         self._refuse_unfinished(arm, k)
-        model = build_model(self.config.model, len(self.interactions.items))
+        model = build_model(shape_of(self.config, arm, k), len(self.interactions.items))
         self.store.arm(arm, k).load_weights(model)
         return model.eval()
 

@@ -194,6 +194,7 @@ def _control(view: View, k: int) -> str:
     since = " from the base on" if view.rounds[k].record["start"] == "warm" else ""
     as_base = view.config.successor_dropout_share < 1 and not (rules.soft_observed or rules.soft_synthetic)
     own = " Its dropout is the base's, which suits less data." if as_base else ""
+    own += f" Both are {rules.dim} wide." if rules.dim else ""
     return (
         f"The control is control {k}: trained like round {k}{since}, with as many updates in each round "
         f"({updates} in this one) and as many looks at validation, but no synthetic data.{own}"
