@@ -40,6 +40,7 @@ WAYS: dict[str, type[Peers]] = {
     "taught": learn.Taught,
     "taught longer": learn.Taught,
     "taught wide": learn.Taught,
+    "taught wide, nine": learn.Taught,
     "taught wide alone": learn.TaughtAlone,
     "taught, earlier items": learn.TaughtEarlier,
 }
