@@ -113,7 +113,7 @@ def default_holm_line() -> str:
     return standing(gains)
 
 
-OWN = ("own-gru4rec", "own-hstu")
+OWN = ("own-gru4rec", "hstu-cold")
 """Plans in which three bases of a backbone write for successors of the same."""
 
 
