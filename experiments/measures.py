@@ -53,6 +53,8 @@ def measured(plan: Peers, control: Peers, k: int, peer: str) -> dict[str, Any]:
 def main() -> None:
     parser = arguments(__doc__)
     given = parser.parse_args()
+    if given.plan.startswith("way: "):
+        parser.error("plans of ways.py make data of their own: measure those of peers.py")
     plan = Peers(given)
     control = Peers(argparse.Namespace(**{**vars(given), "plan": given.against, "observed": True}))
     path = RESULTS / "measures.jsonl"

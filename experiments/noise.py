@@ -3,7 +3,7 @@
     python experiments/noise.py ../shared/data/Toys_and_Games.txt --share 0.1 0.25 0.5 --out runs/noise
 
 After each event but the last two of a user, which leave-one-out holds out, a random item follows with the
-given chance. Written as LOG-noise10.txt and so on, one line a user.
+given chance, drawn from the whole catalogue. Written as LOG-noise10.txt and so on, one line a user.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ class Peers:
         updates = run.store.arm("rounds", 0).record()["updates"]
         torch.manual_seed(generator_seed(run.config.seed, "initial", k))
         model = build_model(self.shape(peer), self.split.train.num_items)
-        if rules.start != "cold":
+        if rules.start != "cold":  # where a plan says nothing, warm and .6 of the dropout for all backbones
             model.load_state_dict(self.model(peer, k - 1).state_dict())
             training = training.model_copy(update={"learning_rate": rules.warm_learning_rate})
             updates = round((rules.warm_share or 1.0) * updates)

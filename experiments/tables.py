@@ -45,6 +45,7 @@ def main() -> None:
         "newcomers": peers.rounds_table("newcomers"),
         "growth": peers.growth_table("pairs"),
         "own": peers.own_table(),
+        "wide": peers.wide_table(),
         "own holm": peers.own_holm_line(),
         "earlier": peers.rounds_table("way: rollouts and earlier"),
         "widths": peers.widths_table(),

@@ -203,3 +203,36 @@ def widths_table() -> str:
     rows = {row["plan"]: row for row in rows_of("peers_test.jsonl") if row["plan"] in WIDTHS}
     made = [[WIDTHS[plan], *gained(rows[plan])] for plan in WIDTHS if plan in rows]
     return table("width of the writer | NDCG@10 | over its control | Recall@10 | over its control", made)
+
+
+WIDE = (
+    ("Toys_and_Games", "sasrec.0", "three SASRec", "default", "way: taught wide"),
+    ("Beauty", "sasrec.0", "three SASRec", "default", "way: taught wide"),
+    ("Beauty", "bsarec.0", "three SASRec, three BSARec", "as-one-six", "way: taught wide"),
+    ("Beauty", "bsarec.0", "these and three HSTU", "as-one-nine", "way: taught wide, nine"),
+)
+"""Log, base, who writes and teaches, the plan in which these speak as one, that of the wide successor."""
+
+
+def wide_table() -> str:
+    """Validation figures of wide, taught successors beside controls, their writers as one and the default."""
+    rows = {(r["data"], r["plan"], r["round"], r["peer"]): r["valid"] for r in rows_of("peers.jsonl")}
+    made = list[list[str]]()
+    for data, peer, who, one, plan in WIDE:
+        asked = [
+            (data, one, 0, "all"),
+            (data, "default", 0, peer),
+            (data, "default", 1, peer),
+            (data, "way: taught", 1, peer),
+            (data, f"{plan} alone", 1, peer),
+            (data, plan, 1, peer),
+        ]
+        if asked[-1] in rows:
+            found = [rows.get(key) for key in asked]
+            figures = [" / ".join(short(f[m]) for m in ("ndcg@10", "recall@10")) if f else "–" for f in found]
+            made.append([data.replace("_", " "), peer.partition(".")[0], who, *figures])
+    return table(
+        "data | backbone | who writes and teaches | these as one | base | the default | taught | "
+        "taught and wide, no rollouts | taught and wide",
+        made,
+    )

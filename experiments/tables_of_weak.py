@@ -95,7 +95,9 @@ def noise_table() -> str:
         keys = {"plan": "weak-all", "against": CONTROL, "round": 1, "seeds": ["0", "1"]}
         if some := [row for row in rows if keys.items() <= row.items()]:
             row, made = some[-1], made_by("weak-all", data)
-            count = statistics.fmean(one["synthetic"] for one in made if one["peer"][-1] in row["seeds"])
+            count = statistics.fmean(
+                one["synthetic"] for one in made if one["peer"].split(".")[1] in row["seeds"]
+            )
             lines.append([f"{share} %", short(row["ndcg@10"]["mean_a"]), f"{count:,.0f}", *gained(row)])
     return table(
         "random events for 100 real ones | control, NDCG@10 | sequences | NDCG@10 | gain | Recall@10 | gain",
@@ -105,7 +107,8 @@ def noise_table() -> str:
 
 def measures_table() -> str:
     """Claims e and f on real data: means over seeds; how many successors are flatter than their control."""
-    rows, lines = rows_of("measures.jsonl"), list[list[str]]()
+    rows = [row for row in rows_of("measures.jsonl") if row["log"] == DATA]
+    lines = list[list[str]]()
     for plan, name in MEASURED.items():
         for k in sorted({row["round"] for row in rows if row["plan"] == plan}):
             some = [row for row in rows if row["plan"] == plan and row["round"] == k]

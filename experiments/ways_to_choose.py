@@ -195,4 +195,5 @@ def cut(rollouts: Rollouts, failed: Tensor) -> Rollouts:
     first = torch.full((len(events),), 2**30).scatter_reduce(0, events.row, place, "amin")
     lengths = torch.minimum(events.lengths, (first - 1).clamp(min=1))
     kept = events.position < lengths[events.row]
-    return dataclasses.replace(rollouts, events=Ragged.from_lengths(events.values[kept], lengths))
+    along = {"rank": rollouts.rank[kept], "own": rollouts.own[kept]}
+    return dataclasses.replace(rollouts, events=Ragged.from_lengths(events.values[kept], lengths), **along)

@@ -88,7 +88,7 @@ def test_successors_begin_as_suits_the_backbone_unless_told() -> None:
     }
     assert suited == {"sasrec": ("warm", 0.6), "hstu": ("cold", 1.0), "own": ("warm", 0.6)}
     timed = load_config(overrides=["model.name=hstu", "model.time_bias=true"])
-    assert timed.successor_start == "warm"
+    assert (timed.successor_start, timed.successor_dropout_share) == ("warm", 0.6)
     told = load_config(overrides=["model.name=hstu", "recursion.start=warm", "recursion.dropout_share=0.5"])
     assert (told.successor_start, told.successor_dropout_share) == ("warm", 0.5)
 

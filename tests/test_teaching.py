@@ -110,15 +110,22 @@ def test_successors_may_be_wider_than_their_base(tmp_path: Path) -> None:
     assert widths == [16, 16, 24, 24, 24, 24]
     assert run.config.recursion.start == "cold"
     assert len(run.recommend(histories=[["i00", "i01"]], n=3)) == 3
+    control = run.folder / "control" / "1"
+    weights = (control / "model.safetensors").read_bytes()
+    (control / "round.json").unlink()
+    (run.folder / "result.json").unlink()
+    run = rsir.resume(run.folder)
+    assert (control / "model.safetensors").read_bytes() == weights
     assert prove(run).checks["training_data"] == 9  # three bases, two rounds, each with two controls
 
 
 def test_a_width_that_cannot_be_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"recursion\.dim = 17.*num_heads"):
+    with pytest.raises(ConfigError, match=r"recursion\.dim = 17, but dim is 17; .*num_heads"):
         rsir.run(None, tmp_path / "odd", rounds=1, config=tiny("recursion.start=cold", "recursion.dim=17"))
     assert not (tmp_path / "odd").exists()
     with pytest.raises(ConfigError, match="begin afresh"):
-        tiny("recursion.start=warm", "recursion.dim=24")
+        rsir.run(None, tmp_path / "x", rounds=1, config=tiny("recursion.start=warm", "recursion.dim=24"))
+    assert not (tmp_path / "x").exists()
 
 
 def test_the_plain_control_is_the_control_of_a_run_without_teachers(tmp_path: Path) -> None:

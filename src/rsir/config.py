@@ -10,7 +10,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from rsir.acquire import AcquisitionConfig
 from rsir.data.read import ReadConfig
@@ -19,7 +19,7 @@ from rsir.data.splits import SplitConfig
 from rsir.errors import ConfigError, MissingExtraError
 from rsir.evaluate import EvaluationConfig
 from rsir.generate import GenerationConfig
-from rsir.models import DROPOUT_SHARE, MODELS, ModelConfig, SASRecConfig
+from rsir.models import DROPOUT_SHARE, MODELS, Backbone, ModelConfig, SASRecConfig
 from rsir.settings import Settings
 from rsir.train import TrainingConfig
 
@@ -111,14 +111,6 @@ class RecursionConfig(Settings):
         """
         return self.bases + self.newcomers * (k - 1)
 
-    @model_validator(mode="after")
-    def _wider_afresh(self) -> RecursionConfig:
-        if self.dim is not None and self.start == "warm":
-            raise ValueError(
-                f"dim = {self.dim} is for successors that begin afresh: start cannot be 'warm', set 'cold'"
-            )
-        return self
-
     @field_validator("control", mode="before")
     @classmethod
     def _arms(cls, given: object) -> object:
@@ -154,13 +146,27 @@ class Config(Settings):
 
     @property
     def successor_start(self) -> Literal["warm", "cold"]:
-        """How a successor begins. Warm where times are read: synthetic sequences lack them."""
-        asked, known = self.recursion.start, MODELS.get(self.model.name)
-        if asked != "auto":
-            return asked
+        """How a successor begins: as told, afresh if it has its own width, else as suits the backbone."""
+        if self.recursion.start != "auto":
+            return self.recursion.start
         if self.recursion.dim is not None:
             return "cold"
-        return "warm" if known is None or getattr(self.model, "time_bias", False) is True else known.start
+        return "warm" if self._suited is None else self._suited.start
+
+    @property
+    def successor_dropout_share(self) -> float:
+        """Dropout of a successor as a share of the base's: as told, else as suits the backbone."""
+        if self.recursion.dropout_share is not None:
+            return self.recursion.dropout_share
+        return DROPOUT_SHARE if self._suited is None else self._suited.dropout_share
+
+    @property
+    def _suited(self) -> Backbone | None:
+        """The backbone that says how its successors had better be; none where times are read.
+
+        Synthetic sequences have no times, so that what reads them should go on from what it knows.
+        """
+        return None if getattr(self.model, "time_bias", False) is True else MODELS.get(self.model.name)
 
     def successor_model(self, dropout_share: float | None = None) -> ModelConfig:
         """The network of a successor.
@@ -169,27 +175,22 @@ class Config(Settings):
             dropout_share: of the base's dropout; default what learns from more data, or from teachers, has.
 
         Raises:
-            ConfigError: if the backbone cannot have `recursion.dim`.
+            ConfigError: if the backbone cannot have `recursion.dim`, or is to begin with narrower weights.
         """
         share = self.successor_dropout_share if dropout_share is None else dropout_share
         changes: dict[str, float] = {"dropout": share * self.model.dropout}
         if self.recursion.dim is not None:
             changes["dim"] = self.recursion.dim
+            if self.successor_start == "warm":
+                raise ConfigError(
+                    f"recursion.dim = {self.recursion.dim} is for successors that begin afresh, and "
+                    "recursion.start is 'warm': set it to 'cold' or 'auto'"
+                )
         try:
             return type(self.model).model_validate({**self.model.model_dump(), **changes})
         except ValidationError as wrong:
-            told = "; ".join(str(error["msg"]) for error in wrong.errors())
-            raise ConfigError(
-                f"recursion.dim = {self.recursion.dim} is no width of a successor: {told}"
-            ) from None
-
-    @property
-    def successor_dropout_share(self) -> float:
-        """Dropout of a successor as a share of the base's."""
-        asked, known = self.recursion.dropout_share, MODELS.get(self.model.name)
-        if asked is not None:
-            return asked
-        return DROPOUT_SHARE if known is None else known.dropout_share
+            told = "; ".join(str(error["msg"]).removeprefix("Value error, ") for error in wrong.errors())
+            raise ConfigError(f"recursion.dim = {self.recursion.dim}, but {told}") from None
 
     @field_validator("model", mode="before")
     @classmethod

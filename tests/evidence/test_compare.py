@@ -160,6 +160,7 @@ def test_by_round_each_meets_its_control_and_its_gain_that_of_the_round_before(
     assert "promise too much" in told
     assert "Do gains grow?" in (tmp_path / "page.html").read_text()
     assert main(["compare", str(folder), "--by-round", "--within"]) == 2
+    assert main(["compare", str(folder), "--by-round", "--round", "2"]) == 2
     assert main(["compare", str(folder), "--by-round", "--split", "test"]) == 2
     assert "compare --split valid" in capsys.readouterr().err
 

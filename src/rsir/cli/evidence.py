@@ -59,6 +59,8 @@ def compare_verb(
     """
     if within and by_round:
         raise ConfigError("--within and --by-round are two questions: ask one at a time")
+    if by_round and which != "chosen":
+        raise ConfigError(f"--by-round shows every round: leave out --round {which}")
     if out is not None:
         check_comparison_suffix(out)
     found = compare_runs(

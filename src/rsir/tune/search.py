@@ -130,7 +130,7 @@ class _Search:
     ) -> None:
         self.tuning, self.log, self.cut, self.folder = tuning, log, cut, folder
         self.device, self.watch, self.given, self.teacher = device, watch, config, teacher
-        self.config = resolved(with_values(config, {"recursion.control": False}), device, log)
+        self.config = with_values(config, {"recursion.control": False})
         self.counts = cut.train.item_counts()
 
     def run(self) -> dict[str, Any]:
@@ -157,7 +157,7 @@ class _Search:
     def _phase(self, phase: Phase) -> list[Record]:
         """Trials until the budget is spent; those of before included."""
         axes, records = self.tuning.space[phase], read_trials(self.folder, phase)
-        first = current(self.config, axes)
+        first = current(resolved(self.config, self.device, self.log), axes)
         while len(records) < self.tuning.trials and not self._late(records):
             study = study_of(records, axes, self.config.seed)
             records.append(self._trial(phase, next_trial(study, axes, first), len(records)))
@@ -247,7 +247,8 @@ class _Search:
 
     def _trained_base(self) -> Path:
         """The run of the base that all trials of self-improvement start from, made once."""
-        place, config = self.folder / "base", with_values(self.config, {"recursion.rounds": 0})
+        place, alone = self.folder / "base", with_values(self.config, {"recursion.rounds": 0})
+        config = resolved(alone, self.device, self.log)
         if not (place / "result.json").is_file():
             shutil.rmtree(place, ignore_errors=True)
             self._recurse(config, self._store(place, config))
