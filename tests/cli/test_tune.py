@@ -160,6 +160,21 @@ def test_values_that_do_not_go_together_fail_one_trial(call: Callable[..., Outco
     assert found["base"]["best"]["number"] not in [row["number"] for row in wrong]
 
 
+def test_a_width_of_successors_can_be_searched(call: Callable[..., Outcome], tmp_path: Path) -> None:
+    """They begin afresh though nothing says so; one that is told to begin warm fails alone."""
+    (tmp_path / "space.toml").write_text('[recursion]\n"recursion.dim" = {choices = [8, 12]}\n')
+    words = ["--for", "recursion", "--space", tmp_path / "space.toml", "--trials", "2"]
+    found = call("tune", "--out", tmp_path / "wide", *TINY_FLAGS, *FEW, *words, "--json")
+    assert found.code == 0, found.err
+    assert [row["state"] for row in trials(tmp_path / "wide")] == ["completed", "completed"]
+    words += ["--search", "recursion.start=warm"]
+    found = call("tune", "--out", tmp_path / "warm", *TINY_FLAGS, *FEW, *words, "--json")
+    assert found.code == 0, found.err
+    failed = trials(tmp_path / "warm")
+    assert {row["state"] for row in failed} == {"failed"}
+    assert "begin afresh" in failed[0]["reason"]
+
+
 @pytest.mark.parametrize(
     ("words", "what"),
     [
