@@ -206,33 +206,47 @@ def widths_table() -> str:
 
 
 WIDE = (
-    ("Toys_and_Games", "sasrec.0", "three SASRec", "default", "way: taught wide"),
-    ("Beauty", "sasrec.0", "three SASRec", "default", "way: taught wide"),
-    ("Beauty", "bsarec.0", "three SASRec, three BSARec", "as-one-six", "way: taught wide"),
-    ("Beauty", "bsarec.0", "these and three HSTU", "as-one-nine", "way: taught wide, nine"),
+    ("Toys_and_Games", "sasrec.0", "three SASRec", "default", "way: taught", "way: taught wide"),
+    ("Beauty", "sasrec.0", "three SASRec", "default", None, "way: taught wide"),
+    ("Beauty", "bsarec.0", "three SASRec, three BSARec", "as-one-six", "way: taught", "way: taught wide"),
+    ("Beauty", "bsarec.0", "these and three HSTU", "as-one-nine", None, "way: taught wide, nine"),
 )
-"""Log, base, who writes and teaches, the plan in which these speak as one, that of the wide successor."""
+"""Log, base, who writes and teaches, the plan in which these speak as one, those of successors they teach."""
 
 
 def wide_table() -> str:
     """Validation figures of wide, taught successors beside controls, their writers as one and the default."""
     rows = {(r["data"], r["plan"], r["round"], r["peer"]): r["valid"] for r in rows_of("peers.jsonl")}
     made = list[list[str]]()
-    for data, peer, who, one, plan in WIDE:
+    for data, peer, who, one, taught, wide in WIDE:
         asked = [
+            (data, "observed", 0, peer),
             (data, one, 0, "all"),
-            (data, "default", 0, peer),
             (data, "default", 1, peer),
-            (data, "way: taught", 1, peer),
-            (data, f"{plan} alone", 1, peer),
-            (data, plan, 1, peer),
+            (data, taught, 1, peer),
+            (data, f"{wide} alone", 1, peer),
+            (data, wide, 1, peer),
         ]
-        if asked[-1] in rows:
-            found = [rows.get(key) for key in asked]
-            figures = [" / ".join(short(f[m]) for m in ("ndcg@10", "recall@10")) if f else "–" for f in found]
-            made.append([data.replace("_", " "), peer.partition(".")[0], who, *figures])
+        found = [rows.get(key) for key in asked]
+        figures = [" / ".join(short(f[m]) for m in ("ndcg@10", "recall@10")) if f else "–" for f in found]
+        made.append([data.replace("_", " "), peer.partition(".")[0], who, *figures])
     return table(
-        "data | backbone | who writes and teaches | these as one | base | the default | taught | "
+        "data | backbone | who writes and teaches | base | writers as one | the default | taught | "
         "taught and wide, no rollouts | taught and wide",
         made,
+    )
+
+
+def wide_test_table() -> str:
+    """Test figures of the same, against their base and against the control without rollouts."""
+    rows = rows_of("peers_test.jsonl")
+    made = list[list[str]]()
+    for data, peer, who, _, _, wide in WIDE:
+        keys = {"data": data, "plan": wide, "backbone": peer.partition(".")[0]}
+        found = {row["against"]: row for row in rows if keys.items() <= row.items()}
+        for against, row in found.items():
+            rival = "its base" if against is None else "taught and wide, no rollouts"
+            made.append([data.replace("_", " "), keys["backbone"], who, rival, *gained(row)])
+    return table(
+        "data | backbone | who writes and teaches | against | NDCG@10 | gain | Recall@10 | gain", made
     )
