@@ -46,6 +46,7 @@ def main() -> None:
         "growth": peers.growth_table("pairs"),
         "own": peers.own_table(),
         "wide": peers.wide_table(),
+        "buckets": peers.buckets_table(),
         "wide test": peers.wide_test_table(),
         "own holm": peers.own_holm_line(),
         "earlier": peers.rounds_table("way: rollouts and earlier"),

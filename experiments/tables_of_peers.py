@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from figures import gained, rows_of, short, standing, table
+from figures import gained, interval, rows_of, short, standing, table
 
 DEFAULT = ("default", "observed")
 """The plans of peers.py that are the default recipe and its control."""
@@ -250,3 +250,19 @@ def wide_test_table() -> str:
     return table(
         "data | backbone | who writes and teaches | against | NDCG@10 | gain | Recall@10 | gain", made
     )
+
+
+def buckets_table() -> str:
+    """Where the default's gains of SASRec in NDCG@10 fall, by history length and popularity of the target."""
+    keys = {"plan": DEFAULT[0], "against": DEFAULT[1], "backbone": "sasrec"}
+    rows = [row for row in rows_of("peers_test.jsonl") if keys.items() <= row.items() and "buckets" in row]
+    newest, cells = {row["data"]: row for row in rows}, dict[tuple[str, str], dict[str, str]]()
+    names = {"history_length": "events in the history", "target_count": "training events of the target"}
+    for data, row in newest.items():
+        for by, name in names.items():
+            for one in row["buckets"][by]:
+                span = f"{one['from']}+" if one["to"] is None else f"{one['from']} to {one['to']}"
+                if one["mean_a"]:
+                    cells.setdefault((name, span), {})[data] = interval(one)
+    made = [[name, span, *(found.get(data, "–") for data in newest)] for (name, span), found in cells.items()]
+    return table("by | bucket | " + " | ".join(data.replace("_", " ") for data in newest), made)
