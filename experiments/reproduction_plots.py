@@ -18,6 +18,7 @@ from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 import matplotlib
+import tables_of_weak as weak
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -422,6 +423,10 @@ TABLES = {
 PLOTS: dict[str, tuple[Callable[[list[Row]], Figure | None], str]] = {
     "collapse": (rounds_plot, "Test NDCG@10 by round, with and without fidelity, and the control"),
     "sweeps": (sweeps_plot, "Gain of round 1 on its control by τ, p and m"),
+    "weak-sweeps": (
+        lambda _: weak.sweeps_plot(),
+        "Gain of round 1 on its control by τ, Toys, the paper's base",
+    ),
     "noise": (noise_plot, "Test NDCG@10 of base, control and round 1 by noise"),
     "data-by-round": (data_plot, "Density and approximate entropy of the training data by round"),
 }

@@ -53,7 +53,6 @@ def main() -> None:
         "widths": peers.widths_table(),
         "weak": weak.rules_table(),
         "weak sweeps": weak.sweeps_table(),
-        "weak noise": weak.noise_table(),
         "measures": weak.measures_table(),
         "several": successors.several_table(),
         "holm": successors.holm_line(),

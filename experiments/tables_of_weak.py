@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from typing import Any
 
-from figures import gained, rows_of, short, table
+from figures import gained, rows_of, table
 from matplotlib.figure import Figure
 
 from rsir.report.plots import COLOURS
@@ -26,11 +26,6 @@ SWEEPS: dict[str, tuple[str, dict[float, str]]] = {
         "τ, the largest rank",
         {1: "weak-tau1", 3: "weak-tau3", 5: "weak-tau5", 10: "weak-all", 20: "weak-tau20", 50: "weak-tau50"},
     ),
-    "p": (
-        "p, own items",
-        {0: "weak-p0.0", 0.2: "weak-p0.2", 0.5: "weak-all", 0.8: "weak-p0.8", 1: "weak-p1.0"},
-    ),
-    "m": ("m, rollouts of a sequence", {5: "weak-m5", 10: "weak-all", 20: "weak-m20"}),
 }
 """What is swept: the axis, and the plan of each value."""
 MEASURED = {
@@ -86,25 +81,6 @@ def sweeps_table() -> str:
     return table("setting | sequences | mean length | NDCG@10 | gain | Recall@10 | gain", lines)
 
 
-def noise_table() -> str:
-    """Claim d on real data."""
-    lines = list[list[str]]()
-    for share in (0, 10, 25, 50):
-        data = f"{DATA}-noise{share}" if share else DATA
-        rows = [row for row in rows_of("peers_test.jsonl") if row["data"] == data]
-        keys = {"plan": "weak-all", "against": CONTROL, "round": 1, "seeds": ["0", "1"]}
-        if some := [row for row in rows if keys.items() <= row.items()]:
-            row, made = some[-1], made_by("weak-all", data)
-            count = statistics.fmean(
-                one["synthetic"] for one in made if one["peer"].split(".")[1] in row["seeds"]
-            )
-            lines.append([f"{share} %", short(row["ndcg@10"]["mean_a"]), f"{count:,.0f}", *gained(row)])
-    return table(
-        "random events for 100 real ones | control, NDCG@10 | sequences | NDCG@10 | gain | Recall@10 | gain",
-        lines,
-    )
-
-
 def measures_table() -> str:
     """Claims e and f on real data: means over seeds; how many successors are flatter than their control."""
     rows = [row for row in rows_of("measures.jsonl") if row["log"] == DATA]
@@ -135,34 +111,25 @@ def measures_table() -> str:
     )
 
 
-def sweeps_plot() -> Figure:
-    """Gains of round 1 over its control by τ, p and m, on test, with their intervals."""
-    figure = Figure(figsize=(8.6, 2.8), layout="constrained")
-    panels = figure.subplots(1, len(SWEEPS), sharey=True)
+def sweeps_plot() -> Figure | None:
+    """Gains of round 1 over its control by what was swept, on test, with their intervals."""
     found = sweep_rows()
-    for axes, (name, (label, _)) in zip(panels, SWEEPS.items(), strict=True):
-        points = [(value, row) for one, value, row in found if one == name]
-        for metric, text, colour, marker, shift in (
-            ("ndcg@10", "NDCG@10", "rounds", "o", 0.98),
-            ("recall@10", "Recall@10", "purple", "^", 1.02),
-        ):
-            gains = [row[metric] for _, row in points]
-            x = [value + (shift - 1) if name == "p" else value * shift for value, _ in points]
-            y = [100 * gain["relative"] for gain in gains]
-            low = [100 * (gain["relative"] - gain["relative_low"]) for gain in gains]
-            high = [100 * (gain["relative_high"] - gain["relative"]) for gain in gains]
-            axes.errorbar(
-                x,
-                y,
-                yerr=[low, high],
-                color=COLOURS[colour],
-                marker=marker,
-                capsize=2,
-                elinewidth=0.8,
-                label=text,
+    swept = [name for name in SWEEPS if sum(one == name for one, *_ in found) > 1]
+    if not swept:
+        return None
+    figure = Figure(figsize=(1.2 + 2.8 * len(swept), 2.8), layout="constrained")
+    panels = figure.subplots(1, len(swept), sharey=True, squeeze=False)[0]
+    lines = (("ndcg@10", "NDCG@10", "rounds", "o"), ("recall@10", "Recall@10", "purple", "^"))
+    for axes, name in zip(panels, swept, strict=True):
+        x, rows = zip(*((value, row) for one, value, row in found if one == name), strict=True)
+        for metric, text, colour, marker in lines:
+            low, y, high = (
+                [100 * row[metric][f"relative{end}"] for row in rows] for end in ("_low", "", "_high")
             )
+            axes.plot(x, y, color=COLOURS[colour], marker=marker, label=text)
+            axes.fill_between(x, low, high, color=COLOURS[colour], alpha=0.12, linewidth=0)
         axes.axhline(0, color=COLOURS["base"], linewidth=1)
-        axes.set(xlabel=label)
+        axes.set(xlabel=SWEEPS[name][0])
         if name != "p":
             axes.set_xscale("log")
             axes.xaxis.set_major_formatter("{x:g}")
