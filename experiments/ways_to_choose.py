@@ -141,6 +141,9 @@ class Tail(Half):
 class Calibrated(Peers):
     """A threshold that follows how well writers know a user: τ · median rank of own next items / of all."""
 
+    HIGHEST = 1000
+    """No threshold is higher: each rank up to it costs time."""
+
     def threshold(self, writer: SequenceModel, rollouts: Rollouts) -> Tensor:
         """τ of each item of the rollouts; (N,)."""
         rank, events = own_ranks(writer, self.split.train.events)
@@ -155,7 +158,7 @@ class Calibrated(Peers):
 
     def write(self, k: int, peer: str) -> Sequences:
         writer, train = self.writer(k, self.names), self.split.train
-        how = self.config.generation.model_copy(update={"max_rank": train.num_items})
+        how = self.config.generation.model_copy(update={"max_rank": self.HIGHEST})
         keys = {"seed": 0, "round_index": k}
         whole = generate(writer, train, how, **keys)
         rollouts = cut(whole, whole.rank > self.threshold(writer, whole))
