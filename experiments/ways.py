@@ -32,17 +32,13 @@ WAYS: dict[str, type[Peers]] = {
     "observed last": learn.Last,
     "completed": write.Completed,
     "half short": choose.Short,
-    "half tail": choose.Tail,
     "threshold by user": choose.Calibrated,
-    "threshold by length": choose.CalibratedByLength,
     "confident": learn.Confident,
-    "even": learn.Even,
     "taught": learn.Taught,
     "taught longer": learn.Taught,
     "taught wide": learn.Taught,
     "taught wide, nine": learn.Taught,
     "taught wide alone": learn.TaughtAlone,
-    "taught, earlier items": learn.TaughtEarlier,
 }
 
 

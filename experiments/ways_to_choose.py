@@ -129,15 +129,6 @@ class Short(Half):
         return -self.split.train.events.lengths[made.source].double() + 0.5 * super().worth(made, k, peer)
 
 
-class Tail(Half):
-    """The half whose items are the least popular, by the mean of log counts."""
-
-    def worth(self, made: Sequences, k: int, peer: str) -> Tensor:
-        events = made.events
-        popularity = (1.0 + self.counts[events.values]).log()
-        return -torch.zeros(len(made)).index_add(0, events.row, popularity) / events.lengths
-
-
 class Calibrated(Peers):
     """A threshold that follows how well writers know a user: τ · median rank of own next items / of all."""
 
@@ -164,16 +155,6 @@ class Calibrated(Peers):
         rollouts = cut(whole, whole.rank > self.threshold(writer, whole))
         rule = acquisition_rule(self.config.acquisition, how.min_length, writer)
         return rule.admit(rollouts, train, **keys).sequences(rollouts, k)
-
-
-class CalibratedByLength(Calibrated):
-    """A threshold for each length of prefix: τ times the median rank of own next items there / of all."""
-
-    def threshold(self, writer: SequenceModel, rollouts: Rollouts) -> Tensor:
-        rank, events = own_ranks(writer, self.split.train.events)
-        place = Ragged.from_lengths(rank, events).position
-        usual = torch.stack([rank[place.clamp(max=20) == at].median() for at in range(21)])
-        return self.scaled(usual, rank)[(rollouts.events.position - 1).clamp(0, 20)]
 
 
 @torch.no_grad()

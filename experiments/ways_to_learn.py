@@ -7,7 +7,6 @@ from peers import Peers
 from torch import Tensor
 from torch.nn import functional as F
 from ways_to_choose import likelihood
-from ways_to_write import EarlierToo
 
 from rsir.data.batches import Batch
 from rsir.data.rollouts import StopReason
@@ -86,13 +85,6 @@ class Confident(Peers):
         return weight
 
 
-class Even(Peers):
-    """As many observed sequences as synthetic ones in a batch: observed data twice."""
-
-    def data(self, k: int, peer: str) -> Sequences:
-        return Sequences.concat([self.split.train, super().data(k, peer)])
-
-
 class Taught(Peers):
     """The writers' distribution has nine tenths of each target, of observed and synthetic prefixes alike."""
 
@@ -112,7 +104,3 @@ class TaughtAlone(Taught):
 
     def data(self, k: int, peer: str) -> Sequences:
         return self.split.train
-
-
-class TaughtEarlier(Taught, EarlierToo):
-    """The same with earlier items beside the rollouts."""
