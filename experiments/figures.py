@@ -11,6 +11,7 @@ from typing import Any
 from rsir.evidence.significance import holm
 
 HERE = Path(__file__).parent
+METRICS = ("ndcg@10", "recall@10")
 
 
 def rows_of(name: str) -> list[dict[str, Any]]:
@@ -43,11 +44,7 @@ def interval(found: dict[str, Any]) -> str:
 
 def gained(row: dict[str, Any]) -> list[str]:
     """Each metric of a row of peers_test.jsonl, and its gain over the control."""
-    return [
-        text
-        for metric in ("ndcg@10", "recall@10")
-        for text in (short(row[metric]["mean_b"]), interval(row[metric]))
-    ]
+    return [text for metric in METRICS for text in (short(row[metric]["mean_b"]), interval(row[metric]))]
 
 
 def standing(gains: list[tuple[str, str, dict[str, Any]]]) -> str:

@@ -11,10 +11,9 @@ eigenvalue of the Hessian on observed sequences of the successor and of its cont
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
-from peers import RESULTS, Peers, append, arguments
+from peers import Peers, append, arguments, there
 
 from rsir.bench.clock import commit
 from rsir.data.sequences import Sequences
@@ -57,12 +56,10 @@ def main() -> None:
         parser.error("plans of ways.py make data of their own: measure those of peers.py")
     plan = Peers(given)
     control = Peers(argparse.Namespace(**{**vars(given), "plan": given.against, "observed": True}))
-    path = RESULTS / "measures.jsonl"
     for k in range(given.rounds + 1):
         for peer in given.successors or given.peers:
             key = {"log": given.log.stem, "plan": given.plan, "round": k, "peer": peer}
-            lines = path.read_text().splitlines() if path.exists() else []
-            if any(key.items() <= json.loads(line).items() for line in lines):
+            if there("measures.jsonl", key):
                 continue
             row = {**key, "against": given.against, **measured(plan, control, k, peer)}
             append("measures.jsonl", {**row, "commit": commit() or ""})

@@ -40,7 +40,7 @@ from rsir.models.ensemble import Ensemble
 from rsir.ragged import Ragged
 from rsir.rng import generator_seed
 from rsir.run import Run
-from rsir.train import Look, TrainingConfig, fit, period_of
+from rsir.train import Look, Teacher, TrainingConfig, fit, period_of
 from rsir.weights import load_weights, save_weights
 
 RESULTS = Path(__file__).parent / "results"
@@ -174,10 +174,17 @@ class Peers:
     ) -> list[Look]:
         """Train a network with the weights of its start on D_k."""
         period = 2 * period_of(self.split.train, training, model.max_length)
-        weight = self.weight(data)
-        return fit(
-            model, data, training, self.validate, seed=seed, weight=weight, period=period, budget=updates
-        ).looks
+        how = {
+            "weight": self.weight(data),
+            "teacher": self.teacher(data),
+            "period": period,
+            "budget": updates,
+        }
+        return fit(model, data, training, self.validate, seed=seed, **how).looks  # type: ignore[arg-type]
+
+    def teacher(self, data: Sequences) -> Teacher | None:
+        """Who gives soft targets."""
+        return None
 
     def weight(self, data: Sequences) -> Tensor:
         """λ for synthetic sequences, 1 for observed ones."""
@@ -189,6 +196,13 @@ def told(values: dict[str, float]) -> str:
     return " ".join(f"{name} {values[name]:.5f}" for name in SHOWN)
 
 
+def there(name: str, key: dict[str, Any]) -> bool:
+    """Whether a row with these values was made before."""
+    path = RESULTS / name
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return any(key.items() <= json.loads(line).items() for line in lines)
+
+
 def append(name: str, row: dict[str, Any]) -> None:
     with open(RESULTS / name, "a", encoding="utf-8") as results:
         results.write(json.dumps(row) + "\n")
@@ -196,14 +210,12 @@ def append(name: str, row: dict[str, Any]) -> None:
 
 def search(given: argparse.Namespace, plan: Peers) -> None:
     """Make what is missing of all rounds of a plan."""
-    path = RESULTS / "peers.jsonl"
     for k in range(given.rounds + 1):
         all_go_on = given.writers in ("last", "all") and k < given.rounds
         successors = given.peers if all_go_on else given.successors or given.peers
         for peer in [*successors, "all"]:
-            lines = path.read_text().splitlines() if path.exists() else []
             key = {"data": given.log.stem, "plan": given.plan, "round": k, "peer": peer}
-            if any(key.items() <= json.loads(line).items() for line in lines):
+            if there("peers.jsonl", key):
                 continue
             if peer == "all":
                 if given.alone or successors != given.peers:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measures import about
+from measures import ROWS, STEPS, about
 
 from rsir.bench.clock import commit
 from rsir.config import Config, load_config
@@ -324,7 +324,7 @@ def sharpness(run: Run, cut: Split) -> dict[str, float]:
     for k in {1, last} - {0}:
         asked |= {f"round {k}": ("rounds", k), f"control {k}": ("control", k)}
     return {
-        name: largest_eigenvalue(run.model(k, arm), cut.train, rows=96, steps=12)
+        name: largest_eigenvalue(run.model(k, arm), cut.train, rows=ROWS, steps=STEPS)
         for name, (arm, k) in asked.items()
     }
 

@@ -39,16 +39,16 @@ def main() -> None:
     """Put each table between its markers."""
     tables = {"base": bases.base_table(), "screening": bases.screening_table(), "short": bases.short_table()}
     tables |= {
-        "default": peers.default_table(),
-        "default holm": peers.default_holm_line(),
+        "default": peers.backbones_table(peers.DEFAULT),
+        "default holm": peers.backbones_holm_line(peers.DEFAULT),
         "peers": peers.peers_table(),
         "newcomers": peers.rounds_table("newcomers"),
         "growth": peers.growth_table("pairs"),
-        "own": peers.own_table(),
+        "own": peers.backbones_table(peers.OWN),
         "wide": peers.wide_table(),
         "buckets": peers.buckets_table(),
         "wide test": peers.wide_test_table(),
-        "own holm": peers.own_holm_line(),
+        "own holm": peers.backbones_holm_line(peers.OWN),
         "earlier": peers.rounds_table("way: rollouts and earlier"),
         "widths": peers.widths_table(),
         "weak": weak.rules_table(),

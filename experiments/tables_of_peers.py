@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable
 from typing import Any
 
-from figures import gained, interval, rows_of, short, standing, table
+from figures import METRICS, gained, interval, rows_of, short, standing, table
 
-DEFAULT = ("default", "observed")
+DEFAULT = (("default", "observed"),)
 """The plans of peers.py that are the default recipe and its control."""
+OWN = (("own-gru4rec", "observed"), ("hstu-cold", "observed-cold"))
+"""Plans in which three bases of a backbone write for successors of the same, and their controls."""
 
 
 ORDER = ("sasrec", "gru4rec", "hstu", "bsarec")
@@ -81,61 +84,30 @@ AFTER = {
 """Plans whose first round is another's, and the controls of their second."""
 
 
-def confirmed() -> list[dict[str, Any]]:
-    """What was read last on test of the default recipe against its control, one backbone after another."""
-    rows = [row for row in rows_of("peers_test.jsonl") if (row["plan"], row["against"]) == DEFAULT]
+def confirmed(arms: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
+    """What was read last on test of plans against their controls, one backbone after another."""
+    rows = [row for row in rows_of("peers_test.jsonl") if (row["plan"], row["against"]) in arms]
     found = {(row["backbone"], row["data"]): row for row in rows}
     return sorted(found.values(), key=lambda row: (ORDER.index(row["backbone"]), row["data"]))
 
 
-def default_table() -> str:
-    """Test figures of the default recipe beside its control, by backbone and data."""
+def backbones_table(arms: Iterable[tuple[str, str]]) -> str:
+    """Test figures of plans beside their controls, by backbone and data."""
     made = list[list[str]]()
-    for row in confirmed():
+    for row in confirmed(arms):
         cells = [row["backbone"], row["data"].replace("_", " "), str(len(row["seeds"]))]
         made.append(cells + gained(row))
-    return table(
-        "backbone | data | seeds | NDCG@10 | over its control | Recall@10 | over its control",
-        made,
-    )
-
-
-def default_holm_line() -> str:
-    """How many gains of the default recipe stand after Holm over all of them, and their means by backbone."""
-    gains = [
-        (row["backbone"], metric, row[metric.lower()])
-        for row in confirmed()
-        for metric in ("NDCG@10", "Recall@10")
-    ]
-    return standing(gains)
-
-
-OWN = ("own-gru4rec", "hstu-cold")
-"""Plans in which three bases of a backbone write for successors of the same."""
-
-
-def own_table() -> str:
-    """Test figures of backbones that only heard of themselves, beside their controls."""
-    made = list[list[str]]()
-    for row in own_rows():
-        made.append([row["backbone"], row["data"].replace("_", " "), str(len(row["seeds"])), *gained(row)])
     return table("backbone | data | seeds | NDCG@10 | over its control | Recall@10 | over its control", made)
 
 
-def own_rows() -> list[dict[str, Any]]:
-    """What was read last on test of each."""
-    rows = [row for row in rows_of("peers_test.jsonl") if row["plan"] in OWN]
-    found = {(row["backbone"], row["data"]): row for row in rows}
-    return [row for _, row in sorted(found.items())]
-
-
-def own_holm_line() -> str:
-    """How many of their gains stand after Holm, and means."""
-    metrics = ("NDCG@10", "Recall@10")
-    return standing([(row["backbone"], name, row[name.lower()]) for row in own_rows() for name in metrics])
-
-
-METRICS = ("ndcg@10", "recall@10")
+def backbones_holm_line(arms: Iterable[tuple[str, str]]) -> str:
+    """How many of these gains stand after Holm over all of them, and their means by backbone."""
+    gains = [
+        (row["backbone"], metric, row[metric.lower()])
+        for row in confirmed(arms)
+        for metric in ("NDCG@10", "Recall@10")
+    ]
+    return standing(gains)
 
 
 def growth_table(plan: str) -> str:
@@ -177,7 +149,7 @@ def peers_table() -> str:
         if not peers or (k == 0 and plan != "default") or (k == 1 and plan in AFTER):
             continue
         cells = [data.replace("_", " "), PLANS[plan] if k else "bases", str(k), str(len(peers))]
-        for metric in ("ndcg@10", "recall@10"):
+        for metric in METRICS:
             cells.append(short(statistics.fmean(rows[data, plan, k, p]["valid"][metric] for p in peers)))
             rivals = [rows.get((data, control_of(plan), k, peer)) for peer in peers]
             known = k and all(rivals)
@@ -241,7 +213,7 @@ def wide_table() -> str:
             (data, wide, 1, peer),
         ]
         found = [rows.get(key) for key in asked]
-        figures = [" / ".join(short(f[m]) for m in ("ndcg@10", "recall@10")) if f else "–" for f in found]
+        figures = [" / ".join(short(f[m]) for m in METRICS) if f else "–" for f in found]
         made.append([data.replace("_", " "), peer.partition(".")[0], who, *figures])
     return table(
         "data | backbone | who writes and teaches | base | writers as one | the default | taught | "
@@ -267,8 +239,9 @@ def wide_test_table() -> str:
 
 def buckets_table() -> str:
     """Where the default's gains of SASRec in NDCG@10 fall, by history length and popularity of the target."""
-    keys = {"plan": DEFAULT[0], "against": DEFAULT[1], "backbone": "sasrec"}
-    rows = [row for row in rows_of("peers_test.jsonl") if keys.items() <= row.items() and "buckets" in row]
+    (plan, against), rows = DEFAULT[0], rows_of("peers_test.jsonl")
+    keys = {"plan": plan, "against": against, "backbone": "sasrec"}
+    rows = [row for row in rows if keys.items() <= row.items() and "buckets" in row]
     newest, cells = {row["data"]: row for row in rows}, dict[tuple[str, str], dict[str, str]]()
     names = {"history_length": "events in the history", "target_count": "training events of the target"}
     for data, row in newest.items():

@@ -141,11 +141,8 @@ class Calibrated(Peers):
         usual = torch.stack(
             [part.median() if len(part) else rank.median() for part in rank.split(events.tolist())]
         )
-        return self.scaled(usual, rank)[rollouts.source][rollouts.events.row]
-
-    def scaled(self, usual: Tensor, rank: Tensor) -> Tensor:
         tau = self.config.generation.max_rank or self.split.train.num_items
-        return tau * usual / rank.median()
+        return (tau * usual / rank.median())[rollouts.source][rollouts.events.row]
 
     def write(self, k: int, peer: str) -> Sequences:
         writer, train = self.writer(k, self.names), self.split.train

@@ -90,13 +90,8 @@ class Taught(Peers):
 
     SHARE = 0.9
 
-    def learn(
-        self, model: SequenceModel, data: Sequences, training: TrainingConfig, seed: int, updates: int
-    ) -> list[Look]:
-        share = torch.full((len(data),), self.SHARE)
-        how = {"period": 2 * period_of(self.split.train, training, model.max_length), "budget": updates}
-        teacher = Teacher(self.writer(1, self.names), share)
-        return fit(model, data, training, self.validate, seed=seed, teacher=teacher, **how).looks
+    def teacher(self, data: Sequences) -> Teacher | None:
+        return Teacher(self.writer(1, self.names), torch.full((len(data),), self.SHARE))
 
 
 class TaughtAlone(Taught):

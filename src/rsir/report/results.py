@@ -83,17 +83,20 @@ def curves_section(view: View) -> Section | None:
 
 def _growth(view: View) -> tuple[Text | Table, ...]:
     """Whether a round gains more over its control than the round before; nothing if there are not two."""
-    steps = [(k - 1, k) for k in view.control if {k - 1, k} <= view.control.keys() and k < len(view.rounds)]
+    known = sorted(k for k in view.control if k < len(view.rounds))
+    steps = [(before, k) for before, k in pairwise(known) if before == k - 1]
     if not steps:
         return ()
+    ranks = {
+        k: [ranks_of(arm.folder.frame("valid"))[None] for arm in (view.control[k], view.rounds[k])]
+        for k in known
+    }
     rows = list[tuple[str, ...]]()
-    for *step, metric in ((*step, metric) for step in sorted(steps) for metric in (view.ndcg, view.recall)):
-        gains = [
-            tuple(by_name(metric, ranks_of(arm.folder.frame("valid")))[None] for arm in arms)
-            for arms in ((view.control[k], view.rounds[k]) for k in step)
-        ]
-        found = growth(*gains, seed=view.config.seed)  # type: ignore[arg-type]
-        rows.append((f"{step[1]} after {step[0]}", label(metric), *growth_cells(asdict(found))))
+    for before, k in steps:
+        for metric in (view.ndcg, view.recall):
+            first, second = (tuple(by_name(metric, rank) for rank in ranks[step]) for step in (before, k))
+            found = growth(first, second, seed=view.config.seed)  # type: ignore[arg-type]
+            rows.append((f"{k} after {before}", label(metric), *growth_cells(asdict(found))))
     text = (
         "Do gains grow? Each round's gain over its own control on validation, beside that of the round "
         "before. Users of this one seed are resampled, the four models together."
